@@ -1,0 +1,1 @@
+"""Who reacts: deterministic steps over ordered streams."""

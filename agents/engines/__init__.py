@@ -1,0 +1,1 @@
+"""What moves batches to the agents."""

@@ -1,0 +1,1 @@
+"""What `twinroom bench` runs."""

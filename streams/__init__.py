@@ -1,0 +1,1 @@
+"""What flows: rows, topics, clock, bus, store, recordings."""

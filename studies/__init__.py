@@ -1,0 +1,1 @@
+"""What runs once and ends: truth, observation models, prepare, figures."""
