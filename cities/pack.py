@@ -168,7 +168,7 @@ def load_city(folder: Path) -> City:
     direction = np.array([_direction(p, i) for p, i in zip(properties, ids, strict=True)])
     network = build_network(polylines, node_tolerance_m=0.5)
 
-    derived = [set(str(f) for f in p.get("derived", ())) for p in properties]
+    derived = [{str(f) for f in p.get("derived", ())} for p in properties]
 
     def per_segment(field: str, class_field: str) -> NDArray[np.float64]:
         values = np.empty(len(ids))

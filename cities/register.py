@@ -70,12 +70,14 @@ def import_register(register: Mapping[str, Any], rules: Mapping[str, Any]) -> di
     return {"type": "FeatureCollection", "features": features}
 
 
-def _lines(geometry: Mapping[str, Any]) -> list[list[list[float]]]:
+def _lines(geometry: Any) -> list[list[list[float]]]:
     lines = shape(geometry)
     parts = [lines] if isinstance(lines, LineString) else list(lines.geoms)
-    return [
-        get_coordinates(part.simplify(SIMPLIFY_DEGREES)).round(DECIMALS).tolist() for part in parts
-    ]
+    rounded = []
+    for part in parts:
+        coordinates = get_coordinates(part.simplify(SIMPLIFY_DEGREES)).round(DECIMALS)
+        rounded.append([[float(p[0]), float(p[1])] for p in coordinates])
+    return rounded
 
 
 def main() -> None:

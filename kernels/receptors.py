@@ -34,11 +34,11 @@ class ReceptorGrid:
 
     def x(self) -> NDArray[np.float64]:
         """Coordinates of the columns [m]."""
-        return self.x_min + (np.arange(self.n_columns) + 0.5) * self.step_m
+        return self.x_min + (np.arange(self.n_columns, dtype=np.float64) + 0.5) * self.step_m
 
     def y(self) -> NDArray[np.float64]:
         """Coordinates of the rows [m]."""
-        return self.y_min + (np.arange(self.n_rows) + 0.5) * self.step_m
+        return self.y_min + (np.arange(self.n_rows, dtype=np.float64) + 0.5) * self.step_m
 
     def cell_of(self, xy: NDArray[np.float64]) -> NDArray[np.int64]:
         """Flat index of the cell that holds each point, -1 outside; xy is (n, 2) [m]."""

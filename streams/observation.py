@@ -124,7 +124,7 @@ def observation_from(event: Mapping[str, Any], raw: bytes = b"") -> Observation:
     """Reading from a decoded event; see :func:`parse_observation`."""
     name = event.get("source")
     try:
-        source = Source(name)
+        source = Source(str(name))
     except ValueError:
         known = ", ".join(s.value for s in Source)
         raise RejectedError("source", f"got {_shown(name)}, expected one of {known}") from None
@@ -146,7 +146,9 @@ def _checked(event: Mapping[str, Any], source: Source, raw: bytes) -> Observatio
         raise RejectedError(
             "end", f"got {event['end']}, more than 60 s after it was received ({event['received']})"
         )
-    numbers = {key: _number(event, key, limits) for key, limits in _LIMITS.items() if key in event}
+    numbers: dict[str, Any] = {
+        key: _number(event, key, limits) for key, limits in _LIMITS.items() if key in event
+    }
     if "count" in numbers and end == start:
         raise RejectedError("end", f"got {event['end']}, a count needs an interval longer than zero")
     if "count" in numbers:
@@ -157,7 +159,7 @@ def _checked(event: Mapping[str, Any], source: Source, raw: bytes) -> Observatio
                 f"got {event['count']} in {(end - start) / 1000:g} s, "
                 f"expected at most {MAX_RATE_PER_H:g} an hour",
             )
-    texts = {key: _text(event, key) for key in _TEXTS if key in event}
+    texts: dict[str, Any] = {key: _text(event, key) for key in _TEXTS if key in event}
     identifier = texts.pop("id", "") or hashlib.blake2b(
         raw or orjson.dumps(dict(event), option=orjson.OPT_SORT_KEYS), digest_size=12
     ).hexdigest()

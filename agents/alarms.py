@@ -1,0 +1,269 @@
+"""The alarms agent: rules over fields, exposure and feeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agents.alarm_state import Alarm, State, acknowledge, evaluate
+from agents.watch import StreetWatch
+from cities.pack import City
+from cities.rules import Rule, Rules
+from streams.observation import Observation
+from streams.topics import Batch, Topic
+
+MINIMUM_HOURS = 0.5  # a rise is told from a mean over at least half an hour
+FEED_RULE = Rule(
+    name="feed-silent",
+    title="Feed is silent",
+    quantity="people",
+    threshold=1.0,
+    scope="zone",
+    action="Call the feed's operator; streets that rely on it lose accuracy",
+    consequence="Flows of its streets fall back to the prior",
+    priority=3,
+)
+QUALITY_PRIORITY = 4
+
+
+class AlarmsAgent:
+    """Raises, clears and acknowledges alarms.
+
+    Consumes fields, exposure, observations (for the feeds) and operator actions.
+    Produces alarms: one row for each transition.
+    Keeps the state of each alarm and the field values along the watched streets.
+    Guarantees that below the accuracy gate a data-quality alarm is raised instead of the alarm.
+    """
+
+    name = "alarms"
+    consumes = (Topic.FIELDS, Topic.EXPOSURE, Topic.OBSERVATIONS, Topic.OPERATOR_ACTIONS)
+    produces = (Topic.ALARMS,)
+
+    def __init__(self, city: City, rules: Rules) -> None:
+        self._city, self._rules = city, rules
+        self._watch = {
+            rule.name: StreetWatch(city, rule.road_classes) for rule in rules.rules if rule.scope == "street"
+        }
+        self._alarms: dict[str, Alarm] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._people: dict[str, list[Any]] = {}
+        self._feeds: dict[str, list[int]] = {}
+        self._actions: list[Batch] = []
+        self._evaluated_ms = self._revision = 0
+        self._mid = city.network.midpoints()
+
+    def receive(self, batch: Batch) -> None:
+        if batch.topic is Topic.FIELDS:
+            for watch in self._watch.values():
+                watch.receive(batch)
+        elif batch.topic is Topic.EXPOSURE:
+            self._receive_exposure(batch)
+        elif batch.topic is Topic.OPERATOR_ACTIONS:
+            self._actions.append(batch)
+        else:
+            for row in batch.columns["row"]:
+                self._receive_reading(row)
+
+    def close(self, now_ms: int) -> Sequence[Batch]:
+        published: list[Batch] = []
+        for action in self._actions:
+            self._acknowledge(action, now_ms, published)
+        self._actions = []
+        if now_ms == self._evaluated_ms:  # an action between two steps
+            return published
+        self._evaluated_ms = now_ms
+        for rule in self._rules.rules:
+            if rule.scope == "street":
+                self._close_streets(rule, now_ms, published)
+            else:
+                self._close_zones(rule, now_ms, published)
+        self._close_feeds(now_ms, published)
+        return published
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "alarms": {k: (a.state.value, a.since_ms, a.pending_ms) for k, a in self._alarms.items()},
+            "facts": self._facts,
+            "people": self._people,
+            "feeds": self._feeds,
+            "evaluated_ms": self._evaluated_ms,
+            "revision": self._revision,
+            "watch": {name: watch.state for name, watch in self._watch.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._alarms = {k: Alarm(State(v[0]), v[1], v[2]) for k, v in state["alarms"].items()}
+        self._facts, self._people, self._feeds = state["facts"], state["people"], state["feeds"]
+        self._evaluated_ms, self._revision = state["evaluated_ms"], state["revision"]
+        for name, watched in state["watch"].items():
+            self._watch[name].state = watched
+
+    def _receive_exposure(self, batch: Batch) -> None:
+        if batch.key == "all":
+            return
+        columns = batch.columns
+        for k in range(batch.n_rows):
+            name = f"{columns['quantity'][k]}/{columns['averaging'][k]}/{float(columns['threshold'][k]):g}"
+            self._people[f"{batch.key}/{name}"] = [
+                float(columns["people_above"][k]), float(columns["accuracy"][k])
+            ]  # fmt: skip
+
+    def _receive_reading(self, row: Observation) -> None:
+        last_ms, interval_ms = self._feeds.get(row.source.value, [0, 0])
+        self._feeds[row.source.value] = [
+            max(last_ms, row.end_ms), max(interval_ms, row.end_ms - row.start_ms)
+        ]  # fmt: skip
+
+    def _close_streets(self, rule: Rule, now_ms: int, published: list[Batch]) -> None:
+        watch = self._watch[rule.name]
+        level = watch.levels(rule.quantity, rule.averaging)
+        if rule.compare == "rise":
+            if watch.hours_seen(rule.quantity, "1h") < MINIMUM_HOURS:
+                return
+            level = level - watch.levels(rule.quantity, "1h")
+        accuracy = watch.accuracies(rule.quantity, rule.averaging)
+        for street, at in watch.worst(level):
+            segment = int(watch.segments[at])
+            place = {
+                "scope": self._city.segment_ids[segment],
+                "title": f"{rule.title}: {street}",
+                "x": float(self._mid[segment, 0]),
+                "y": float(self._mid[segment, 1]),
+            }
+            key = f"{rule.name}/{street}"
+            self._judge(rule, key, float(level[at]), float(accuracy[at]), place, now_ms, published)
+
+    def _close_zones(self, rule: Rule, now_ms: int, published: list[Batch]) -> None:
+        suffix = f"/{rule.exposure}/{rule.averaging}/{rule.exposure_threshold:g}"
+        for name in sorted(self._people):
+            if not name.endswith(suffix):
+                continue
+            people, accuracy = self._people[name]
+            zone = name[: -len(suffix)]
+            place = {"scope": zone, "title": f"{rule.title}: {zone}", "x": math.nan, "y": math.nan}
+            self._judge(rule, f"{rule.name}/{zone}", people, accuracy, place, now_ms, published)
+
+    def _close_feeds(self, now_ms: int, published: list[Batch]) -> None:
+        for feed in sorted(self._feeds):
+            last_ms, interval_ms = self._feeds[feed]
+            allowed_ms = self._rules.silent_after_intervals * max(interval_ms, 60_000)
+            place = {
+                "scope": feed,
+                "title": f"{FEED_RULE.title}: {feed}",
+                "x": math.nan,
+                "y": math.nan,
+                "kind": "data quality",
+                "age_s": (now_ms - last_ms) / 1000,
+            }
+            late = (now_ms - last_ms) / allowed_ms
+            self._move(FEED_RULE, f"feed-silent/{feed}", late, 1.0, place, now_ms, published)
+
+    def _judge(
+        self,
+        rule: Rule,
+        key: str,
+        value: float,
+        accuracy: float,
+        place: dict[str, Any],
+        now_ms: int,
+        published: list[Batch],
+    ) -> None:
+        """Raise the alarm, or below the accuracy gate a data-quality alarm in its place."""
+        trusted = accuracy >= rule.minimum_accuracy or rule.minimum_accuracy == 0
+        quality_key = f"{key} (data quality)"
+        held = self._alarms.get(key, Alarm())
+        doubtful = {**place, "kind": "data quality", "title": f"{place['title']} (too uncertain to alarm)"}
+        self._move(
+            rule, quality_key, -math.inf if trusted else value, accuracy, doubtful, now_ms, published
+        )
+        if trusted or held.is_active:
+            self._move(rule, key, value, accuracy, place, now_ms, published)
+
+    def _move(
+        self,
+        rule: Rule,
+        key: str,
+        value: float,
+        accuracy: float,
+        place: dict[str, Any],
+        now_ms: int,
+        published: list[Batch],
+    ) -> None:
+        before = self._alarms.get(key, Alarm())
+        after = evaluate(before, rule, value, now_ms)
+        if after == before:
+            return
+        if after.state is State.NORMAL and after.pending_ms < 0:
+            self._alarms.pop(key, None)
+        else:
+            self._alarms[key] = after
+        if after.state is before.state:
+            return
+        shown = value if math.isfinite(value) else math.nan
+        if after.is_active:
+            self._facts[key] = dict(place)
+        facts = self._facts.get(key, place)
+        published.append(self._transition(rule, key, before, after, shown, accuracy, facts, now_ms, "", ""))
+
+    def _acknowledge(self, action: Batch, now_ms: int, published: list[Batch]) -> None:
+        before = self._alarms.get(action.key, Alarm())
+        after = acknowledge(before, now_ms)
+        if str(action.columns["action"][0]) != "acknowledge" or after == before:
+            return
+        if after.state is State.NORMAL:
+            self._alarms.pop(action.key, None)
+        else:
+            self._alarms[action.key] = after
+        name = action.key.split("/", 1)[0]
+        rule = next((r for r in self._rules.rules if r.name == name), FEED_RULE)
+        who, note = str(action.columns["who"][0]), str(action.columns["note"][0])
+        facts = self._facts.get(action.key, {"scope": "", "title": rule.title, "x": math.nan, "y": math.nan})
+        published.append(
+            self._transition(rule, action.key, before, after, math.nan, math.nan, facts, now_ms, who, note)
+        )
+
+    def _transition(
+        self,
+        rule: Rule,
+        key: str,
+        before: Alarm,
+        after: Alarm,
+        value: float,
+        accuracy: float,
+        facts: dict[str, Any],
+        now_ms: int,
+        who: str,
+        note: str,
+    ) -> Batch:
+        kind = facts.get("kind", "threshold")
+        row: dict[str, Any] = {
+            "state": after.state.value,
+            "previous": before.state.value,
+            "kind": kind,
+            "rule": rule.name,
+            "scope": facts["scope"],
+            "priority": QUALITY_PRIORITY if kind == "data quality" else rule.priority,
+            "title": facts["title"],
+            "value": round(value, 2),
+            "threshold": rule.threshold,
+            "unit": "x the allowed silence" if rule is FEED_RULE else rule.unit,
+            "averaging": rule.averaging,
+            "compare": rule.compare,
+            "accuracy": round(accuracy, 3),
+            "age_s": float(facts.get("age_s", 0.0)),
+            "action": rule.action,
+            "who": who,
+            "note": note,
+            "x": round(facts["x"], 1),
+            "y": round(facts["y"], 1),
+            "since_ms": after.since_ms,
+        }
+        columns = {
+            name: np.array([cell], dtype=object if isinstance(cell, str) else None)
+            for name, cell in row.items()
+        }
+        self._revision += 1  # an acknowledgement may follow a transition of the same step
+        return Batch(Topic.ALARMS, key, now_ms, columns, revision=self._revision)
