@@ -17,8 +17,8 @@ class Rule:
     """When an operator is called, and what is expected of them.
 
     ``compare`` is ``level`` (the value against the threshold) or ``rise`` (the value now, less its mean over
-    the last hour, against the threshold). ``scope`` is ``street`` (the loudest or most polluted segment of each
-    street of ``road_classes``) or ``zone`` (people in each zone of exposure, ``exposure`` naming the quantity
+    the last hour, against the threshold). ``scope`` is ``street`` (the worst segment of each street of
+    ``road_classes``) or ``zone`` (people in each zone of exposure, ``exposure`` naming the quantity
     and ``exposure_threshold`` its threshold).
     """
 

@@ -34,9 +34,7 @@ def dead_letter_batches(letters: Sequence[DeadLetter], time_ms: int) -> list[Bat
     """One batch for each source, rows in order of line and text."""
     batches = []
     for source in sorted({letter.source for letter in letters}):
-        rows = sorted(
-            (x for x in letters if x.source == source), key=lambda x: (x.line, x.field, x.raw)
-        )
+        rows = sorted((x for x in letters if x.source == source), key=lambda x: (x.line, x.field, x.raw))
         columns = {
             name: np.array([getattr(row, name) for row in rows], dtype=object)
             for name in ("raw", "reason", "field", "source")

@@ -160,9 +160,12 @@ def _checked(event: Mapping[str, Any], source: Source, raw: bytes) -> Observatio
                 f"expected at most {MAX_RATE_PER_H:g} an hour",
             )
     texts: dict[str, Any] = {key: _text(event, key) for key in _TEXTS if key in event}
-    identifier = texts.pop("id", "") or hashlib.blake2b(
-        raw or orjson.dumps(dict(event), option=orjson.OPT_SORT_KEYS), digest_size=12
-    ).hexdigest()
+    identifier = (
+        texts.pop("id", "")
+        or hashlib.blake2b(
+            raw or orjson.dumps(dict(event), option=orjson.OPT_SORT_KEYS), digest_size=12
+        ).hexdigest()
+    )
     return Observation(
         source=source,
         sensor=sensor,
@@ -198,9 +201,7 @@ def _time(event: Mapping[str, Any], key: str) -> int:
     try:
         moment = time_ms(value)
     except (ValueError, OverflowError) as error:
-        raise RejectedError(
-            key, f"got {_shown(value)}, expected an ISO 8601 time with an offset"
-        ) from error
+        raise RejectedError(key, f"got {_shown(value)}, expected an ISO 8601 time with an offset") from error
     if moment <= 0:
         raise RejectedError(key, f"got {_shown(value)}, expected a time after 1970")
     return moment

@@ -174,7 +174,7 @@ def _unpack(packed: bytes) -> tuple[bytes, str]:
         return packed, ""
     unpacker = zlib.decompressobj(wbits=31)
     content = io.BytesIO()
-    step = 1 << 16
+    step = 256  # what the chunk at the damage held is lost
     for position in range(0, len(packed), step):
         try:
             content.write(unpacker.decompress(packed[position : position + step]))

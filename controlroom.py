@@ -1,0 +1,332 @@
+"""The command line of Twinroom: parser and wiring."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from agents.engines.embedded import EmbeddedEngine
+    from cities.pack import City
+    from streams.player import Player
+    from streams.recording import Recording
+
+WARM_UP_MS = 30 * 60_000  # fusion's longest window of readings
+REFUSED = 2  # exit status when the input or the machine stands in the way
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    from cities.pack import CityError
+    from dashboards.server import PortInUseError
+    from streams.recording import RecordingError
+    from streams.store import StoreError
+
+    try:
+        status: int = options.command(options)
+    except (CityError, RecordingError, StoreError, PortInUseError, OptionError) as error:
+        print(f"twinroom: {error}", file=sys.stderr)
+        return REFUSED
+    return status
+
+
+class OptionError(ValueError):
+    """An option that does not fit the recording or the city."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="twinroom", description="A streaming control room for the digital twin of a city."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = _command(commands, "run", _run, "the control room, playing the city's recording",
+                   "twinroom run --city ghent --speed 20 --from 07:45")  # fmt: skip
+    run.add_argument("--city", default="ghent", help="a bundled city or a folder (default: ghent)")
+    run.add_argument("--recording", type=Path, help="another recording than the city's own")
+    run.add_argument("--port", type=int, default=5006, help="of the page, on 127.0.0.1 (default: 5006)")
+    run.add_argument("--for", dest="seconds", type=_duration, help="end after this long, as in 30s or 5m")
+    run.add_argument("--no-dashboard", action="store_true", help="without the page")
+    _play_options(run, "20")
+
+    replay = _command(commands, "replay", _replay, "the same agents over a recording, and a report",
+                      "twinroom replay cities/ghent --speed max --report a.json")  # fmt: skip
+    replay.add_argument("recording", type=Path, help="a recording, or the folder of a city (its recording)")
+    replay.add_argument("--city", help="city of the recording (default: its folder, else its header)")
+    _play_options(replay, "max")
+
+    city = commands.add_parser("city", help="city packs").add_subparsers(required=True, metavar="COMMAND")
+    prepare = _command(city, "prepare", _prepare, "what is known before any sensor speaks",
+                       "twinroom city prepare --city cities/ghent")  # fmt: skip
+    prepare.add_argument("--city", default="ghent", help="a bundled city or a folder (default: ghent)")
+
+    doctor = _command(commands, "doctor", _doctor, "check Python, packages, port, cache and city pack",
+                      "twinroom doctor")  # fmt: skip
+    doctor.add_argument("--city", default="ghent", help="a bundled city or a folder (default: ghent)")
+    doctor.add_argument("--port", type=int, default=5006)
+
+    bench = _command(commands, "bench", _bench, "a benchmark, with the machine's limit of the same run",
+                     "twinroom bench room --report room.json")  # fmt: skip
+    bench.add_argument("name", choices=("air", "noise", "room", "all"))
+    bench.add_argument("--report", type=Path, help="write the figures as JSON")
+    return parser
+
+
+def _command(commands, name, function, text, example):  # type: ignore[no-untyped-def]
+    command = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+    command.set_defaults(command=function)
+    return command
+
+
+def _play_options(command: argparse.ArgumentParser, speed: str) -> None:
+    command.add_argument("--speed", type=_speed, default=speed,
+                         help=f"times real time, or max (default: {speed})")  # fmt: skip
+    command.add_argument("--from", dest="first", metavar="T", help="start at, HH:MM local or ISO 8601")
+    command.add_argument("--to", dest="last", metavar="T", help="end before, HH:MM local or ISO 8601")
+    command.add_argument("--batch", type=int, default=500, help="rows handed over at once; changes nothing")
+    command.add_argument("--state", type=Path, help="keep snapshots here, and go on from them")
+    command.add_argument("--report", type=Path, help="write what the run did as JSON")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from cities.pack import find_city, load_city
+    from streams.recording import read_recording
+
+    print("Live feeds are not built yet: playing the city's recording. Simulated inputs are marked.")
+    city = load_city(find_city(options.city))
+    recording = read_recording(options.recording or city.folder)
+    return _play(city, recording, options)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from cities.pack import find_city, load_city
+    from streams.recording import read_recording
+
+    recording = read_recording(options.recording)
+    folder = recording.path.parent
+    if options.city is None and not (folder / "city.toml").is_file():
+        options.city = recording.header.get("city")
+        if options.city is None:
+            raise OptionError(f"{recording.path}: says no city; name it with --city")
+    city = load_city(find_city(options.city or str(folder)))
+    return _play(city, recording, options)
+
+
+def _play(city: City, recording: Recording, options: argparse.Namespace) -> int:
+    from threadpoolctl import threadpool_limits
+
+    from agents.engines.report import run_report, write_report
+
+    named = recording.header.get("network_hash")
+    if named is not None and named != city.network_hash:
+        raise OptionError(
+            f"{recording.path}: network_hash: was made for network {named}, "
+            f"the city {city.name} has {city.network_hash}"
+        )
+    with ExitStack() as held:
+        # results are the same on any machine size only with one thread of linear algebra
+        held.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        engine, player = _wire(city, recording, options, held)
+        first_ms = engine.now_ms or player.status().start_ms
+        started = time.monotonic()
+        if getattr(options, "no_dashboard", True):
+            _play_alone(player, getattr(options, "seconds", None))
+        else:
+            _play_with_page(city, engine, player, options)
+        wall_s = time.monotonic() - started
+        if recording.damage is not None:
+            print(f"twinroom: {recording.path}: {recording.damage.reason}", file=sys.stderr)
+        if options.report:
+            report = run_report(
+                engine, player.status(), recording=recording.path.name, first_ms=first_ms, wall_s=wall_s
+            )
+            write_report(report, options.report)
+            print(f"{options.report}: {report['steps']} steps, {report['times_real_time']} times real time, "
+                  f"digest {report['digest'][:16]}")  # fmt: skip
+    return 0
+
+
+def _wire(
+    city: City, recording: Recording, options: argparse.Namespace, held: ExitStack
+) -> tuple[EmbeddedEngine, Player]:
+    """Prepared city, agents, engine and player of a run."""
+    from agents.engines.embedded import EmbeddedEngine
+    from agents.room import make_agents
+    from streams.player import Player
+    from streams.store import Store
+    from studies.prepare import prepare_city
+
+    first_ms, last_ms = (_moment(t, city, recording) for t in (options.first, options.last))
+    prepared = prepare_city(city, _progress)
+    store = None
+    if options.state:
+        run = f"{city.network_hash} {recording.content_hash} from {first_ms} to {last_ms}"
+        store = held.enter_context(Store(options.state, run))
+    engine = EmbeddedEngine(
+        city,
+        make_agents(city, prepared.prior, prepared.air, prepared.noise),
+        store=store,
+        publish_from_ms=first_ms or 0,
+        keep_digest=options.report is not None,
+    )
+    offset = engine.resume()
+    if offset:
+        print(f"Going on from the snapshot at line {offset} of the recording.")
+    try:
+        player = Player(
+            recording,
+            engine,
+            speed=options.speed,
+            from_ms=first_ms,
+            to_ms=last_ms,
+            warm_up_ms=WARM_UP_MS if first_ms else 0,
+            batch_rows=options.batch,
+            offset=offset,
+        )
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+    return engine, player
+
+
+def _play_alone(player: Player, seconds: float | None) -> None:
+    timer = None
+    if seconds is not None:
+        timer = threading.Timer(seconds, player.stop)
+        timer.start()
+    try:
+        player.run()
+    except KeyboardInterrupt:
+        player.stop()
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def _play_with_page(city: City, engine: EmbeddedEngine, player: Player, options: argparse.Namespace) -> None:
+    from dashboards.board import Board
+    from dashboards.room import RoomControl
+    from dashboards.server import make_server
+    from streams.topics import Topic
+
+    board = Board(city)
+    engine.bus.subscribe(Topic, board.apply)
+    control = RoomControl(engine, player)
+    engine.on_step.append(control.stepped)
+    engine.on_step.append(lambda now_ms, _wall_s: board.close(now_ms))
+    server = make_server(board, control, port=options.port)
+    server.start()
+    failures: list[BaseException] = []
+
+    def play() -> None:
+        try:
+            player.run()
+        except BaseException as error:
+            failures.append(error)
+            server.io_loop.add_callback(server.io_loop.stop)
+
+    thread = threading.Thread(target=play, name="player", daemon=True)
+    print(f"The control room of {city.title} is at http://127.0.0.1:{options.port} (Ctrl+C ends it).")
+    thread.start()
+
+    def end(*_: object) -> None:
+        server.io_loop.add_callback_from_signal(server.io_loop.stop)
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    if options.seconds is not None:
+        server.io_loop.call_later(options.seconds, server.io_loop.stop)
+    server.io_loop.start()
+    player.stop()
+    thread.join(timeout=10)
+    server.stop()
+    if failures:
+        raise failures[0]
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from cities.cache import cache_folder
+    from cities.pack import find_city, load_city
+    from studies.prepare import prepare_city
+
+    city = load_city(find_city(options.city))
+    started = time.monotonic()
+    prepare_city(city, _progress)
+    print(f"{city.title}: prepared in {time.monotonic() - started:.1f} s, kept in {cache_folder()}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from studies.doctor import examine
+
+    findings = examine(options.city, options.port)
+    for finding in findings:
+        print(f"{'ok  ' if finding.is_well else 'FAIL'} {finding.subject}: {finding.text}")
+    return 0 if all(finding.is_well for finding in findings) else 1
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from benchmarks.run import run_benchmarks
+
+    run_benchmarks(options.name, options.report)
+    return 0
+
+
+def _progress(what: str, fraction: float) -> None:
+    """A bar on the terminal; a line when done elsewhere."""
+    if sys.stderr.isatty():
+        filled = int(30 * fraction)
+        end = "\n" if fraction >= 1 else ""
+        print(f"\r{what:<42} [{'#' * filled}{'.' * (30 - filled)}] {fraction:4.0%}", end=end, file=sys.stderr)
+    elif fraction >= 1:
+        print(f"{what}: done", file=sys.stderr)
+
+
+def _speed(text: str) -> float:
+    if text == "max":
+        return math.inf
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a number above 0, or max")
+    return value
+
+
+def _duration(text: str) -> float:
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        return float(text[:-1]) * unit if unit else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected seconds, or as 30s, 5m, 1h") from None
+
+
+def _moment(text: str | None, city: City, recording: Recording) -> int | None:
+    """Time of an option: ISO 8601 with an offset, or HH:MM local on the recording's first day."""
+    if text is None:
+        return None
+    zone = ZoneInfo(city.timezone)
+    try:
+        if "T" in text:
+            moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=zone)
+        else:
+            day = datetime.fromtimestamp(recording.span_ms()[0] / 1000, zone)
+            hour, minute = (int(part) for part in text.split(":"))
+            moment = day.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    except ValueError:
+        raise OptionError(f"time: got {text!r}, expected HH:MM or ISO 8601") from None
+    return round(moment.timestamp() * 1000)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What the page may do to a running room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from agents.engines.embedded import EmbeddedEngine
+from agents.fusion import Evidence, FusionAgent
+from streams.player import Player, PlayerStatus
+from streams.topics import Batch, Topic
+
+
+class RoomControl:
+    """Controls of the embedded engine and its replay (:class:`dashboards.control.Control`)."""
+
+    def __init__(self, engine: EmbeddedEngine, player: Player) -> None:
+        self._engine, self._player = engine, player
+        self._step_wall_s = 0.0
+        self._fusion = next(agent for agent in engine.agents if isinstance(agent, FusionAgent))
+
+    def stepped(self, _now_ms: int, wall_s: float) -> None:
+        """Note how long the last step took [s]; 0 is an operator's action."""
+        if wall_s > 0:
+            self._step_wall_s = wall_s
+
+    def play(self) -> None:
+        self._player.play()
+
+    def pause(self) -> None:
+        self._player.pause()
+
+    def set_speed(self, speed: float) -> None:
+        self._player.set_speed(speed)
+
+    def acknowledge(self, alarm_key: str, who: str, note: str) -> None:
+        """Acknowledge an alarm in the name of an operator."""
+        columns = {
+            name: np.array([text], dtype=object)
+            for name, text in (("action", "acknowledge"), ("who", who), ("note", note))
+        }
+        self._engine.act(Batch(Topic.OPERATOR_ACTIONS, alarm_key, self._engine.now_ms, columns))
+
+    def status(self) -> PlayerStatus:
+        return replace(self._player.status(), step_wall_s=self._step_wall_s)
+
+    def evidence(self, segment: int) -> Sequence[Evidence]:
+        """Readings that speak of a segment, and what fusion made of them."""
+        return self._fusion.evidence(segment)

@@ -1,0 +1,113 @@
+"""Check what Twinroom needs, and say how to mend what fails."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cities.cache import cache_folder
+from cities.pack import find_city, load_city
+from streams.recording import read_recording
+
+ROOM = ("agents", "cities", "dashboards", "kernels", "streams", "studies")
+NEEDED = ("bokeh", "numba", "numpy", "orjson", "pandas", "pyproj", "scipy", "shapely", "tornado")
+FREE_GB = 2.0  # the transfers and columns of Ghent take 0.7 GB
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: what, whether it is well, and how to mend it if not."""
+
+    subject: str
+    is_well: bool
+    text: str
+
+
+def examine(city: str, port: int) -> list[Finding]:
+    """All checks, each on its own: one that fails hides no other."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("import names", _collisions),
+        ("cache", _cache),
+        ("port", lambda: _port(port)),
+        ("city pack", lambda: _city(city)),
+        ("recording", lambda: _recording(city)),
+    ]
+    findings = []
+    for subject, check in checks:
+        try:
+            findings.append(Finding(subject, True, check()))
+        except (OSError, ValueError, ImportError) as error:
+            findings.append(Finding(subject, False, str(error)))
+    return findings
+
+
+def _python() -> str:
+    version = sys.version_info
+    if (version.major, version.minor) != (3, 11):
+        raise ValueError(
+            f"got {version.major}.{version.minor}, expected 3.11; use `make run` with it"
+        )
+    return sys.version.split()[0]
+
+
+def _packages() -> str:
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"missing: {', '.join(missing)}; run `make install`")
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in NEEDED)
+
+
+def _collisions() -> str:
+    home = Path(__file__).resolve().parent.parent
+    for name in ROOM:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or not Path(spec.origin).is_relative_to(home):
+            origin = spec.origin if spec else "nowhere"
+            raise ImportError(
+                f"'{name}' is imported from {origin}, not from {home}; another package has its name: "
+                "install Twinroom in an environment of its own (`make install`)"
+            )
+    return f"all from {home}"
+
+
+def _cache() -> str:
+    folder = cache_folder()
+    probe = folder / ".probe"
+    probe.write_bytes(b"")
+    probe.unlink()
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    if free_gb < FREE_GB:
+        raise OSError(
+            f"{folder}: {free_gb:.1f} GB free, {FREE_GB} needed; set TWINROOM_CACHE elsewhere"
+        )
+    return f"{folder}, {free_gb:.0f} GB free"
+
+
+def _port(port: int) -> str:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise OSError(f"{port} is in use ({error.strerror}); choose another with --port") from error
+    return f"{port} is free"
+
+
+def _city(name: str) -> str:
+    city = load_city(find_city(name))
+    return f"{city.title}: {city.network.n_segments} segments, {len(city.sensors)} sensors"
+
+
+def _recording(name: str) -> str:
+    recording = read_recording(find_city(name))
+    if recording.damage is not None:
+        raise ValueError(f"{recording.path}: {recording.damage.reason}")
+    return f"{recording.path.name}: {len(recording.lines)} lines"
