@@ -48,7 +48,8 @@ def test_no_module_knows_a_city(path: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 60
     ]
-    assert not [s for s in strings if "ghent" in s.lower() or "WEGO" in s]
+    examples = ("example:", "python -m")
+    assert not [s for s in strings if ("ghent" in s.lower() or "WEGO" in s) and not s.startswith(examples)]
 
 
 @pytest.mark.parametrize("room", [*ROOMS, "agents"])
