@@ -1,0 +1,76 @@
+"""Covariances of a city's flows with its counters, prepared once and kept in the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from agents.fusion_counters import CounterRows
+from cities.cache import cache_folder, content_key
+from cities.pack import City
+from kernels.assignment import edge_graph
+from kernels.kriging import Kriging, build_kriging, stream_covariance
+from kernels.network import DirectedEdges, Mode
+from kernels.prior import Prior
+from kernels.turnshare import turn_share_root
+
+VERSION = 1
+
+
+def edges_of(city: City, mode: Mode) -> DirectedEdges:
+    """Directed edges of a mode; trucks use those of cars."""
+    return city.bicycle_edges if mode is Mode.BICYCLE else city.car_edges
+
+
+def prepare_kriging(city: City, prior: Prior, counters: dict[Mode, CounterRows]) -> dict[Mode, Kriging]:
+    """Covariances of all modes, from the cache where they were computed for this very input."""
+    krigings, streams = {}, {}
+    for mode, rows in counters.items():
+        of_mode = prior.modes[mode]
+        key = content_key(
+            VERSION, city.network_hash, of_mode.flow_per_h, of_mode.turn_flow_per_h, of_mode.anomalies,
+            of_mode.lost_variance, city.road_class, rows.matrix.indices, rows.matrix.indptr, rows.matrix.data,
+        )  # fmt: skip
+        path = cache_folder() / f"kriging-{key}"
+        kriging = _read(path)
+        if kriging is None:
+            edges = edges_of(city, mode)
+            motor = Mode.BICYCLE if mode is Mode.BICYCLE else Mode.CAR
+            stream_prior = prior.modes[motor]  # trucks follow the streams of all motor traffic
+            root = turn_share_root(
+                edge_graph(edges, city.network.n_nodes),
+                stream_prior.flow_per_h.astype(np.float64),
+                stream_prior.turn_flow_per_h.astype(np.float64),
+                edges.opposite,
+            )
+            same = (motor, content_key(rows.sees.indices, rows.sees.indptr))
+            if same not in streams:
+                streams[same] = stream_covariance(root, rows.matrix)
+            kriging = build_kriging(
+                of_mode, root, rows.matrix, rows.xy, city.network.midpoints()[edges.segment],
+                city.road_class[edges.segment].astype(np.int64), streams[same],
+            )  # fmt: skip
+            _write(path, kriging)
+        krigings[mode] = kriging
+    return krigings
+
+
+def _read(path: Path) -> Kriging | None:
+    """Covariances of a finished folder; the large one stays on disk and is mapped."""
+    if not (path / "k_es.npy").is_file():
+        return None
+    return Kriging(
+        k_es=np.load(path / "k_es.npy", mmap_mode="r"),
+        k_ss=np.load(path / "k_ss.npy"),
+        variance=np.load(path / "variance.npy"),
+    )
+
+
+def _write(path: Path, kriging: Kriging) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    np.save(path / "variance.npy", kriging.variance)
+    np.save(path / "k_ss.npy", kriging.k_ss)
+    part = path / "k_es.part.npy"
+    np.save(part, kriging.k_es)
+    part.replace(path / "k_es.npy")  # last and at once: its presence says that all is there

@@ -1,0 +1,157 @@
+"""Fusion of the counters of one mode with its prior: the numbers behind :class:`agents.fusion.FusionAgent`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.fusion_counters import CounterRows
+from agents.fusion_windows import Windows
+from kernels.kriging import (
+    Kriging,
+    Solution,
+    leave_site_out,
+    posterior_shift,
+    posterior_variance,
+    solve,
+)
+from kernels.prior import OFFSET_PER_H, ModePrior
+
+MIN_NOISE = 1e-6  # keeps the factorisation of two counters on one edge regular
+TOLERATED_SD = 3.0  # a counter this far from what all others say is in doubt
+CREDIT_GAIN, CREDIT_LOSS = 0.22, 0.04  # per 5 min: 20 min to earn trust, 2 h to lose it
+PSEUDO_ROWS, PSEUDO_CLASS_ROWS = 50.0, 20.0  # the variance scale starts at 1 with the weight of these
+FULL_CAPACITY = 1.5  # no street carries more than this multiple of its assumed capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What the counters say now, for the rows that say something.
+
+    Attributes
+    ----------
+    active : (n_active,) int64
+    rate_per_h : (n_active,) float64
+        Windowed rate, carried to the present hour by the profile [1/h].
+    deviation : (n_active,) float64
+        log(rate + 5) less the prior's.
+    noise : (n_active, n_active) float64
+    """
+
+    active: NDArray[np.int64]
+    rate_per_h: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    noise: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Posterior of one mode, all (n_edges,): flow [1/h], mean and sd of x = log(flow + 5)."""
+
+    flow_per_h: NDArray[np.float64]
+    log_mean: NDArray[np.float64]
+    log_sd: NDArray[np.float64]
+    readings: Readings
+
+
+class ModeFusion:
+    """One mode: its prior, covariances and counters, and the state that fusion keeps of them.
+
+    Keeps
+    -----
+    windows : counts and exposures of each row
+    credit, doubt : (n_rows,) how far a row has earned trust; variance added to one that contradicts all others
+    variance, class_scale : posterior variance of each edge, calibration of each road class
+    """
+
+    def __init__(
+        self,
+        prior: ModePrior,
+        counters: CounterRows,
+        kriging: Kriging,
+        road_class: NDArray[np.int16],
+        capacity_per_h: NDArray[np.float64],
+    ) -> None:
+        self.prior, self.counters, self.kriging = prior, counters, kriging
+        self._flow = prior.flow_per_h.astype(np.float64)
+        self._ceiling = np.log(FULL_CAPACITY * capacity_per_h + OFFSET_PER_H)
+        codes, self._class = np.unique(road_class, return_inverse=True)
+        self._row_class = self._class[counters.sees.indices[counters.sees.indptr[:-1]]]
+        self._gain = counters.gain_blocks()
+        self.windows = Windows(counters.n_rows)
+        self.credit, self.doubt = np.zeros(counters.n_rows), np.zeros(counters.n_rows)
+        self.class_scale = np.ones(codes.size)
+        self.variance = kriging.variance.astype(np.float32)
+
+    def readings(self, now_ms: int, scale: float) -> Readings:
+        """Deviations and their noise at a time when flows are ``scale`` times the average hour.
+
+        A reading of age t whose deviation is an AR(1) process of autocorrelation rho(t) is a reading of now,
+        deviation / rho with noise (R + (1 - rho^2) K_ss) / rho^2: it fades to nothing as rho nears 0.
+        """
+        a = self.windows.active(now_ms)
+        per_count = scale / (self.windows.exposure[a] * self.counters.detection[a])
+        count = self.windows.count[a]
+        rate = count * per_count
+        own = (rate * self.counters.relative_sd[a]) ** 2 + (count + 0.5) * per_count**2
+        weight = rate / (rate + OFFSET_PER_H)
+        noise = self._gain[np.ix_(a, a)] * np.outer(weight, weight)
+        rho = self.windows.carry(now_ms)[a]
+        faded = (1.0 - rho**2) * np.diag(self.kriging.k_ss)[a]
+        noise[np.diag_indices(a.size)] += own / (rate + OFFSET_PER_H) ** 2 + faded + MIN_NOISE
+        noise /= np.outer(rho, rho)
+        noise[np.diag_indices(a.size)] += self.doubt[a]
+        expected = np.log((self.counters.sees @ self._flow)[a] * scale + OFFSET_PER_H)
+        return Readings(a, rate, (np.log(rate + OFFSET_PER_H) - expected) / rho, noise)
+
+    def estimate(self, now_ms: int, scale: float, *, renew_variance: bool) -> Estimate:
+        """Posterior at the end of a step; variances are renewed every 5 min of event time."""
+        readings = self.readings(now_ms, scale)
+        if readings.active.size == 0:
+            self.variance = self.kriging.variance.astype(np.float32)
+            return Estimate(self._flow * scale, self.prior.log_mean(scale), np.sqrt(self.variance), readings)
+        solution = solve(self.kriging, readings.active, readings.deviation, readings.noise)
+        if renew_variance:
+            self._renew(readings, solution)
+        mean = np.minimum(self.prior.log_mean(scale) + posterior_shift(self.kriging, solution), self._ceiling)
+        flow = np.maximum(np.exp(mean) - OFFSET_PER_H, 0.0)
+        return Estimate(flow, mean, np.sqrt(self.variance.astype(np.float64)), readings)
+
+    def _renew(self, readings: Readings, solution: Solution) -> None:
+        """Variances, their scale by class, and the doubt about rows that contradict all others."""
+        a = readings.active
+        residual, variance = leave_site_out(solution, self.counters.site[a])
+        nominal = np.maximum(variance - self.doubt[a], MIN_NOISE)
+        squared = residual**2 / nominal
+        held = np.minimum(squared, TOLERATED_SD**2)  # a broken counter must not widen the whole city
+        scale = (PSEUDO_ROWS + held.sum()) / (PSEUDO_ROWS + a.size)
+        n_classes = self.class_scale.size
+        row_class = self._row_class[a]
+        self.class_scale = (PSEUDO_CLASS_ROWS * scale + np.bincount(row_class, held, n_classes)) / (
+            PSEUDO_CLASS_ROWS + np.bincount(row_class, minlength=n_classes)
+        )
+        agrees = squared <= TOLERATED_SD**2
+        # A counter that agreed until now and jumps has seen an event; one that never agreed is wrong.
+        step = np.where(agrees, CREDIT_GAIN * (1.0 - self.credit[a]), -CREDIT_LOSS * self.credit[a])
+        self.credit[a] += step
+        excess = np.maximum(residual**2 / TOLERATED_SD**2 - nominal, 0.0)
+        self.doubt[a] = (1.0 - self.credit[a]) ** 2 * excess
+        latent = posterior_variance(self.kriging, solution)
+        self.variance = (latent * self.class_scale[self._class]).astype(np.float32)
+
+    def weight(self, readings: Readings) -> NDArray[np.float64]:
+        """Say of each active row on its own street against the prior, 0 to 1: (n_active,)."""
+        latent = np.diag(self.kriging.k_ss)[readings.active]
+        return np.asarray(latent / (latent + np.diag(readings.noise)))
+
+    def snapshot(self) -> dict[str, Any]:
+        kept = {name: getattr(self, name).copy() for name in ("credit", "doubt", "class_scale", "variance")}
+        return {"windows": self.windows.snapshot(), **kept}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.windows.restore(state["windows"])
+        for name in ("credit", "doubt", "class_scale", "variance"):
+            setattr(self, name, np.array(state[name]))
