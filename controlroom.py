@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
@@ -29,13 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     options = _parser().parse_args(arguments)
     from cities.pack import CityError
-    from dashboards.server import PortInUseError
     from streams.recording import RecordingError
     from streams.store import StoreError
 
     try:
         status: int = options.command(options)
-    except (CityError, RecordingError, StoreError, PortInUseError, OptionError) as error:
+    except (CityError, RecordingError, StoreError, OptionError) as error:
         print(f"twinroom: {error}", file=sys.stderr)
         return REFUSED
     return status
@@ -83,8 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands, name, function, text, example):  # type: ignore[no-untyped-def]
-    command = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+def _command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int], text: str, example: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text, epilog=f"example: {example}"
+    )
     command.set_defaults(command=function)
     return command
 
@@ -216,7 +219,7 @@ def _play_alone(player: Player, seconds: float | None) -> None:
 def _play_with_page(city: City, engine: EmbeddedEngine, player: Player, options: argparse.Namespace) -> None:
     from dashboards.board import Board
     from dashboards.room import RoomControl
-    from dashboards.server import make_server
+    from dashboards.server import PortInUseError, make_server
     from streams.topics import Topic
 
     board = Board(city)
@@ -224,7 +227,10 @@ def _play_with_page(city: City, engine: EmbeddedEngine, player: Player, options:
     control = RoomControl(engine, player)
     engine.on_step.append(control.stepped)
     engine.on_step.append(lambda now_ms, _wall_s: board.close(now_ms))
-    server = make_server(board, control, port=options.port)
+    try:
+        server = make_server(city, board, control, port=options.port)
+    except PortInUseError as error:
+        raise OptionError(str(error)) from error
     server.start()
     failures: list[BaseException] = []
 

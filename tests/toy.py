@@ -188,7 +188,16 @@ def toy_rows(*, minutes: int = 90, scale: float = 1.0, bump: float = 1.0) -> lis
         stop = start + timedelta(minutes=1)
         if minute % 60 == 0:
             rows.append(
-                reading("weather", "M1", start, stop, 2, wind_speed_m_s=3.5, wind_from_deg=225.0, temperature_c=9.0)
+                reading(
+                    "weather",
+                    "M1",
+                    start,
+                    stop,
+                    2,
+                    wind_speed_m_s=3.5,
+                    wind_from_deg=225.0,
+                    temperature_c=9.0,
+                )
             )
         for number, (name, street, _direction) in enumerate(SENSORS):
             main = street in ("h00", "h01", "h30", "h31")
@@ -197,7 +206,18 @@ def toy_rows(*, minutes: int = 90, scale: float = 1.0, bump: float = 1.0) -> lis
                 per_h *= bump
             for mode, share in (("car", 0.95), ("truck", 0.05)):
                 count = round(per_h * share / 60 / scale) * scale
-                rows.append(reading("loops", name, start, stop, 3, mode=mode, count=count, speed_kmh=40.0 if main else 25.0))
+                rows.append(
+                    reading(
+                        "loops",
+                        name,
+                        start,
+                        stop,
+                        3,
+                        mode=mode,
+                        count=count,
+                        speed_kmh=40.0 if main else 25.0,
+                    )
+                )
         rows.append({"source": "clock", "time": iso(stop + timedelta(seconds=30))})
     rows.append({"source": "clock", "time": iso(end + timedelta(seconds=90))})
     return rows

@@ -14,6 +14,9 @@ from streams.observation import time_text
 from streams.player import PlayerStatus
 
 
+COUNTERS = ("changed_segments", "cells_updated")
+
+
 def run_report(
     engine: EmbeddedEngine, status: PlayerStatus, *, recording: str, first_ms: int, wall_s: float
 ) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def run_report(
             "rows_in": figures.rows_in,
             "rows_out": figures.rows_out,
             "wall_s": round(figures.wall_s, 3),
-            **getattr(agent, "counters", {}),
+            **{name: getattr(agent, name) for name in COUNTERS if hasattr(agent, name)},
         }
     return {
         "city": engine.city.name,
