@@ -39,12 +39,15 @@ class Readings:
     deviation : (n_active,) float64
         log(rate + 5) less the prior's.
     noise : (n_active, n_active) float64
+    carry : (n_active,) float64
+        Autocorrelation since each row's newest reading.
     """
 
     active: NDArray[np.int64]
     rate_per_h: NDArray[np.float64]
     deviation: NDArray[np.float64]
     noise: NDArray[np.float64]
+    carry: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +90,7 @@ class ModeFusion:
         self.variance = kriging.variance.astype(np.float32)
 
     def readings(self, now_ms: int, scale: float) -> Readings:
-        """Deviations and their noise at a time when flows are ``scale`` times the average hour.
-
-        A reading of age t whose deviation is an AR(1) process of autocorrelation rho(t) is a reading of now,
-        deviation / rho with noise (R + (1 - rho^2) K_ss) / rho^2: it fades to nothing as rho nears 0.
-        """
+        """Deviations and their noise at a time when flows are ``scale`` times the average hour."""
         a = self.windows.active(now_ms)
         per_count = scale / (self.windows.exposure[a] * self.counters.detection[a])
         count = self.windows.count[a]
@@ -99,13 +98,10 @@ class ModeFusion:
         own = (rate * self.counters.relative_sd[a]) ** 2 + (count + 0.5) * per_count**2
         weight = rate / (rate + OFFSET_PER_H)
         noise = self._gain[np.ix_(a, a)] * np.outer(weight, weight)
-        rho = self.windows.carry(now_ms)[a]
-        faded = (1.0 - rho**2) * np.diag(self.kriging.k_ss)[a]
-        noise[np.diag_indices(a.size)] += own / (rate + OFFSET_PER_H) ** 2 + faded + MIN_NOISE
-        noise /= np.outer(rho, rho)
-        noise[np.diag_indices(a.size)] += self.doubt[a]
+        noise[np.diag_indices(a.size)] += own / (rate + OFFSET_PER_H) ** 2 + self.doubt[a] + MIN_NOISE
         expected = np.log((self.counters.sees @ self._flow)[a] * scale + OFFSET_PER_H)
-        return Readings(a, rate, (np.log(rate + OFFSET_PER_H) - expected) / rho, noise)
+        carry = self.windows.carry(now_ms)[a]
+        return Readings(a, rate, np.log(rate + OFFSET_PER_H) - expected, noise, carry)
 
     def estimate(self, now_ms: int, scale: float, *, renew_variance: bool) -> Estimate:
         """Posterior at the end of a step; variances are renewed every 5 min of event time."""
@@ -113,7 +109,9 @@ class ModeFusion:
         if readings.active.size == 0:
             self.variance = self.kriging.variance.astype(np.float32)
             return Estimate(self._flow * scale, self.prior.log_mean(scale), np.sqrt(self.variance), readings)
-        solution = solve(self.kriging, readings.active, readings.deviation, readings.noise)
+        solution = solve(
+            self.kriging, readings.active, readings.deviation, readings.noise, readings.carry
+        )
         if renew_variance:
             self._renew(readings, solution)
         mean = np.minimum(self.prior.log_mean(scale) + posterior_shift(self.kriging, solution), self._ceiling)
@@ -145,7 +143,7 @@ class ModeFusion:
     def weight(self, readings: Readings) -> NDArray[np.float64]:
         """Say of each active row on its own street against the prior, 0 to 1: (n_active,)."""
         latent = np.diag(self.kriging.k_ss)[readings.active]
-        return np.asarray(latent / (latent + np.diag(readings.noise)))
+        return np.asarray(readings.carry**2 * latent / (latent + np.diag(readings.noise)))
 
     def snapshot(self) -> dict[str, Any]:
         kept = {name: getattr(self, name).copy() for name in ("credit", "doubt", "class_scale", "variance")}

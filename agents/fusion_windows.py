@@ -11,9 +11,10 @@ WINDOW_MS = 15 * 60_000  # 5, 15 and 60 min differ by a few percent of the error
 CARRY_PER_H = 0.8  # autocorrelation of the deviation from the profile over an hour
 FORGOTTEN_MS = 24 * 3_600_000  # by then 0.5 % is left of a deviation
 FRESH_MS = 30 * 60_000  # a sensor counts as a source of now for this long, or two of its own intervals
-SURPRISE = 4.0  # standard deviations at which the older part of a window is no longer of this traffic
-SURPRISED_SHARE = 0.2
-CHANCE_SD = 0.15  # change of a flow from one interval to the next beyond Poisson's
+FAST_MS = 4 * 60_000  # a closure is seen in about this time
+SURPRISE = 4.0  # standard deviations between fast and slow window at which the slow one is of other traffic
+SURPRISED_SHARE = 0.3  # of the fast window that outlives a surprise: half of it is older than the change
+CHANCE_SD = 0.1  # change of a flow within a window beyond Poisson's
 
 
 class Windows:
@@ -21,12 +22,15 @@ class Windows:
 
     Count and exposure of a row are weighted by exp(-age / 15 min), with the age of each reading against the row's
     newest; exposure is time x uptime x the day profile, so that count / exposure is a rate of the average hour
-    and a rush hour is no surprise. A silent row keeps them, and loses its say by :meth:`carry`.
+    and a rush hour is no surprise. A window of 4 min beside it takes over when the two contradict each other. A
+    silent row keeps its windows, and loses its say by :meth:`carry`.
     """
 
     def __init__(self, n_rows: int) -> None:
         self.count = np.zeros(n_rows)
         self.exposure = np.zeros(n_rows)
+        self.fast_count = np.zeros(n_rows)
+        self.fast_exposure = np.zeros(n_rows)
         self.newest_ms = np.full(n_rows, -1, dtype=np.int64)
         self.interval_ms = np.zeros(n_rows, dtype=np.int64)
         self.simulated = np.zeros(n_rows, dtype=np.bool_)
@@ -65,24 +69,26 @@ class Windows:
         self, row: NDArray[np.int64], count: NDArray[np.float64], exposure: NDArray[np.float64],
         end_ms: NDArray[np.int64],
     ) -> None:  # fmt: skip
-        newest = self.newest_ms[row]
-        old = np.where(newest < 0, 0.0, np.exp(-np.maximum(end_ms - newest, 0) / WINDOW_MS))
-        new = np.where(newest < 0, 1.0, np.exp(-np.maximum(newest - end_ms, 0) / WINDOW_MS))
-        known = self.exposure[row] > 0
-        expected = np.where(known, self.count[row] / np.where(known, self.exposure[row], 1.0) * exposure, count)
+        for total, time, window_ms in (
+            (self.count, self.exposure, WINDOW_MS),
+            (self.fast_count, self.fast_exposure, FAST_MS),
+        ):
+            old, new = _weights(end_ms, self.newest_ms[row], window_ms)
+            total[row] = total[row] * old + count * new
+            time[row] = time[row] * old + exposure * new
+        expected = self.count[row] / self.exposure[row] * self.fast_exposure[row]
         spread = np.sqrt(expected + (CHANCE_SD * expected) ** 2 + 1.0)
-        surprised = known & (end_ms > newest) & (np.abs(count - expected) > SURPRISE * spread)
-        old = np.where(surprised, old * SURPRISED_SHARE, old)
-        self.count[row] = self.count[row] * old + count * new
-        self.exposure[row] = self.exposure[row] * old + exposure * new
+        r = row[np.abs(self.fast_count[row] - expected) > SURPRISE * spread]
+        self.fast_count[r] *= SURPRISED_SHARE
+        self.fast_exposure[r] *= SURPRISED_SHARE
+        self.count[r], self.exposure[r] = self.fast_count[r], self.fast_exposure[r]
 
     def _add_speeds(
         self, row: NDArray[np.int64], count: NDArray[np.float64], speed_kmh: NDArray[np.float64],
         end_ms: NDArray[np.int64],
     ) -> None:  # fmt: skip
         newest = self.speed_ms[row]
-        old = np.where(newest < 0, 0.0, np.exp(-np.maximum(end_ms - newest, 0) / WINDOW_MS))
-        new = np.where(newest < 0, 1.0, np.exp(-np.maximum(newest - end_ms, 0) / WINDOW_MS))
+        old, new = _weights(end_ms, newest, WINDOW_MS)
         self.speed[row] = self.speed[row] * old + speed_kmh * count * new
         self.speed_weight[row] = self.speed_weight[row] * old + count * new
         self.speed_ms[row] = np.maximum(newest, end_ms)
@@ -110,3 +116,12 @@ class Windows:
     def restore(self, state: dict[str, Any]) -> None:
         for name in vars(self):
             setattr(self, name, np.array(state[name]))
+
+
+def _weights(
+    end_ms: NDArray[np.int64], newest_ms: NDArray[np.int64], window_ms: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Factors on what a window holds and on a reading, which may be older than the newest: each (n,)."""
+    old = np.exp(-np.maximum(end_ms - newest_ms, 0) / window_ms)
+    new = np.exp(-np.maximum(newest_ms - end_ms, 0) / window_ms)
+    return np.where(newest_ms < 0, 0.0, old), np.where(newest_ms < 0, 1.0, new)

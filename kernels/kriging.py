@@ -134,20 +134,31 @@ class Solution:
     active : (n_active,) int64
         Rows with evidence.
     alpha : (n_active,) float64
-        (K_SS + R)^-1 (z - prior mean).
+        (K_SS o C + R)^-1 (z - prior mean).
+    carry : (n_active,) float64
+        Autocorrelation between each row's reading and now.
     lower : (n_active, n_active) float64
-        Lower Cholesky factor of K_SS + R.
+        Lower Cholesky factor of K_SS o C + R.
     """
 
     active: NDArray[np.int64]
     alpha: NDArray[np.float64]
+    carry: NDArray[np.float64]
     lower: NDArray[np.float64]
 
 
 def solve(
-    kriging: Kriging, active: NDArray[np.int64], deviation: NDArray[np.float64], noise: NDArray[np.float64]
+    kriging: Kriging,
+    active: NDArray[np.int64],
+    deviation: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    carry: NDArray[np.float64],
 ) -> Solution:
     """Weights of the rows with evidence.
+
+    Deviations from the prior are a first-order autoregression in time, the same everywhere: a reading made when
+    the autocorrelation with now is ``carry`` has covariance carry_i K with now, and C_ij = min(carry_i / carry_j,
+    carry_j / carry_i) with the others, so that old evidence fades to the prior.
 
     Parameters
     ----------
@@ -156,15 +167,19 @@ def solve(
         z - H mu.
     noise : (n_active, n_active) float64
         R, covariance of the readings' errors.
+    carry : (n_active,) float64
+        Above 0, at most 1.
     """
-    factor, _ = cho_factor(kriging.k_ss[np.ix_(active, active)] + noise, lower=True)
-    return Solution(active, cho_solve((factor, True), deviation), np.tril(factor))
+    ratio = np.outer(carry, 1.0 / carry)
+    between = np.minimum(ratio, ratio.T)
+    factor, _ = cho_factor(kriging.k_ss[np.ix_(active, active)] * between + noise, lower=True)
+    return Solution(active, cho_solve((factor, True), deviation), carry, np.tril(factor))
 
 
 def posterior_shift(kriging: Kriging, solution: Solution) -> NDArray[np.float64]:
     """Posterior mean less prior mean of every edge, K_ES alpha: (n_edges,)."""
     alpha = np.zeros(kriging.k_ss.shape[0], dtype=np.float32)
-    alpha[solution.active] = solution.alpha
+    alpha[solution.active] = solution.carry * solution.alpha
     return (kriging.k_es @ alpha).astype(np.float64)
 
 
@@ -173,10 +188,10 @@ def posterior_variance(kriging: Kriging, solution: Solution) -> NDArray[np.float
     variance = kriging.variance.astype(np.float64)
     if solution.active.size == 0:
         return variance
-    lower = solution.lower.astype(np.float32)
+    lower, carry = solution.lower.astype(np.float32), solution.carry.astype(np.float32)
     for first in range(0, variance.size, _ROWS):
         at = slice(first, first + _ROWS)
-        seen = np.asfortranarray(kriging.k_es[at, solution.active].T)
+        seen = np.asfortranarray((kriging.k_es[at, solution.active] * carry).T)
         reduced = solve_triangular(lower, seen, lower=True, overwrite_b=True, check_finite=False)
         variance[at] -= np.einsum("re,re->e", reduced, reduced, dtype=np.float64)
     # Sampled diagonals may fall short of what the counters take away; the nugget always stays in part.
@@ -188,7 +203,7 @@ def leave_site_out(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Residual of each row against all rows of other sites, and its variance, each (n_active,).
 
-    With A = K_SS + R and the rows i of one site: residual (A^-1_ii)^-1 alpha_i, covariance (A^-1_ii)^-1.
+    With A = K_SS o C + R and the rows i of one site: residual (A^-1_ii)^-1 alpha_i, covariance (A^-1_ii)^-1.
     """
     n = solution.alpha.size
     inverse_lower = solve_triangular(solution.lower, np.eye(n), lower=True, check_finite=False)

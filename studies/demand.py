@@ -24,6 +24,7 @@ FRINGE_SHARE = {Mode.CAR: 0.2, Mode.BICYCLE: 0.04}  # of an ending road's capaci
 MIN_FRINGE_CAPACITY_PER_H = 700.0  # a road of less capacity that ends is a cul-de-sac, not a way into the city
 ZONE_LENGTH_M = 4_000.0  # of street; 300-400 zones for a city of 1,300 km
 MAX_ZONES = 360
+MIN_PART = 0.05  # of all nodes: smaller parts without a way back are gaps of the register
 ZONE_SD, DISTRICT_SD, PAIR_SD, DETERRENCE_SD, TOTAL_SD = 0.55, 0.35, 0.5, 0.3, 0.25
 
 
@@ -139,20 +140,20 @@ def _to_total(trips: NDArray[np.float64], total: float) -> NDArray[np.float64]:
 
 
 def _node_weight(city: City, edges: DirectedEdges) -> NDArray[np.float64]:
-    """Street length along which people live, at the nodes of the largest strongly connected part [m]."""
+    """Street length along which people live, at the nodes of large strongly connected parts [m]."""
     n_nodes = city.network.n_nodes
     links = coo_array(
         (np.ones(edges.n_edges), (edges.from_node, edges.to_node)), shape=(n_nodes, n_nodes)
     )
     _, part = connected_components(links, connection="strong")
-    main = np.bincount(part).argmax()
+    usable = np.bincount(part)[part] >= MIN_PART * n_nodes
     homes = city.class_values("residential").astype(float) + 0.2 * city.class_values("bicycle").astype(float)
     segments = np.unique(edges.segment)
     half = (homes * city.network.length_m)[segments] / 2
     weight = np.bincount(city.network.from_node[segments], half, n_nodes)
     weight += np.bincount(city.network.to_node[segments], half, n_nodes)
     weight += 1e-3 * (np.bincount(edges.from_node, minlength=n_nodes) > 0)  # a city of motorways has zones too
-    weight[part != main] = 0.0
+    weight[~usable] = 0.0
     return weight
 
 
