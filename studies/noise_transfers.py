@@ -1,0 +1,128 @@
+"""Noise transfers of a city: made once for its geometry, then mapped into memory from the cache."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cities.cache import Progress, cache_folder, content_key
+from cities.pack import City
+from kernels.noise_field import headroom_bits
+from kernels.propagation import Atmosphere, Ground
+from kernels.transfer import (
+    MAX_CODE,
+    RECEPTOR_HEIGHT_M,
+    STEP_DB,
+    NoiseTransfers,
+    Patches,
+    build_patches,
+    radial_table,
+)
+
+VERSION = "noise transfers 1"
+_TASK = "noise transfers"
+
+# Distance to which a road is heard, by the vehicles an hour that one direction can carry, never by its
+# present flow: a detour fills a quiet street. The largest is the range of validity of the method.
+RADIUS_BY_CAPACITY = ((2000.0, 800.0), (700.0, 500.0), (0.0, 350.0))
+
+
+def _silent(what: str, fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
+def radius_m(city: City) -> NDArray[np.float64]:
+    """Distance to which each segment is heard, 0 where no motor traffic is allowed, (n_segments,) [m]."""
+    capacity = city.class_values("capacity_veh_per_h").astype(np.float64) * city.lanes
+    radius = np.zeros(city.network.n_segments)
+    for least, reach in sorted(RADIUS_BY_CAPACITY):
+        radius[capacity >= least] = reach
+    has_traffic = np.zeros(city.network.n_segments, dtype=np.bool_)
+    has_traffic[city.car_edges.segment] = True
+    return np.where(has_traffic, radius, 0.0)
+
+
+def transfer_table(city: City) -> tuple[NDArray[np.float32], float]:
+    """Radial table of a city, and its ground factor; receptors and ground from city.toml."""
+    noise, receptors = city.settings.get("noise", {}), city.settings.get("receptors", {})
+    ground_factor = float(noise.get("ground_factor", 0.5))
+    atmosphere = Atmosphere(temperature_c=float(noise.get("annual_temperature_c", 10.0)))
+    height_m = float(receptors.get("height_noise_m", RECEPTOR_HEIGHT_M))
+    # A receptor within the radius of a segment hears the whole of it, also its far end.
+    reach = max(radius for _, radius in RADIUS_BY_CAPACITY) + float(city.network.length_m.max(initial=0.0))
+    return radial_table(reach, Ground(ground_factor), atmosphere, height_m), ground_factor
+
+
+def prepare_noise(city: City, progress: Progress = _silent) -> NoiseTransfers:
+    """Transfers of a city from the cache, built first where they are not there yet.
+
+    The codes stay in the file and are mapped into memory; only the segments that change need be resident.
+
+    Raises
+    ------
+    OverflowError
+        When so many roads crowd around a receptor that the integer field might not hold them.
+    """
+    table, ground_factor = transfer_table(city)
+    radius, grid, network = radius_m(city), city.grid, city.network
+    key = content_key(
+        VERSION, network.vertex_xy, network.vertex_start, radius, repr(grid), table, STEP_DB, MAX_CODE
+    )
+    folder = cache_folder() / f"noise-{key}"
+    if folder.is_dir():
+        try:
+            return _read(folder, city, ground_factor)
+        except (OSError, ValueError, KeyError) as error:
+            progress(f"{_TASK}: {folder} cannot be read ({error}), building again", 0.0)
+            shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="noise-", dir=cache_folder()) as temporary:
+        made = Path(temporary) / "made"
+        made.mkdir()
+        _build(made, city, radius, table, progress)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, and made the same
+                raise
+    progress(_TASK, 1.0)
+    return _read(folder, city, ground_factor)
+
+
+def _build(
+    folder: Path,
+    city: City,
+    radius: NDArray[np.float64],
+    table: NDArray[np.float32],
+    progress: Progress,
+) -> None:
+    def in_file(n: int) -> NDArray[np.uint8]:
+        if n == 0:
+            raise ValueError("noise: no road with motor traffic is near the receptors of the city")
+        return np.lib.format.open_memmap(folder / "codes.npy", mode="w+", dtype=np.uint8, shape=(n,))
+
+    patches = build_patches(
+        city.network, radius, city.grid, table, lambda done: progress(_TASK, 0.95 * done), allocate=in_file
+    )
+    index = {name: getattr(patches, name) for name in ("segment", "slot", "box", "start", "n_cells")}
+    np.savez(folder / "index.npz", headroom_bits=np.array(headroom_bits(patches)), **index)
+
+
+def _read(folder: Path, city: City, ground_factor: float) -> NoiseTransfers:
+    with np.load(folder / "index.npz") as index:
+        codes = np.asarray(np.load(folder / "codes.npy", mmap_mode="r"))
+        if codes.size != int(index["start"][-1]):
+            raise ValueError(f"codes.npy holds {codes.size} codes, its index says {int(index['start'][-1])}")
+        patches = Patches(
+            segment=index["segment"],
+            slot=index["slot"],
+            box=index["box"],
+            start=index["start"],
+            n_cells=index["n_cells"],
+            codes=codes,
+            shape=city.grid.shape,
+        )
+        return NoiseTransfers(city.grid, patches, ground_factor, float(index["headroom_bits"]))

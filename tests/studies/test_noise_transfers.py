@@ -1,0 +1,141 @@
+"""Transfers of a whole city: cached by content, mapped, and told apart by what they depend on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cities.pack import City, load_city
+from studies.noise_transfers import RADIUS_BY_CAPACITY, prepare_noise, radius_m
+
+CITY = """
+[city]
+name = "toy"
+title = "Toy"
+region = "toy"
+crs = "EPSG:32632"
+timezone = "UTC"
+[receptors]
+x_min = 500000.0
+y_min = 5400000.0
+x_max = 500600.0
+y_max = 5400500.0
+step_m = 10.0
+height_noise_m = 4.0
+[noise]
+ground_factor = {ground}
+annual_temperature_c = 10.0
+"""
+ROAD_CLASS = """
+[[road_class]]
+code = {code}
+name = "class {code}"
+speed_kmh = 50.0
+lanes = 1.0
+width_m = 20.0
+capacity_veh_per_h = {capacity}
+surface = "DEF"
+truck_share = 0.05
+truck_medium_share = 0.5
+regime = "free"
+srm = "srm1"
+motor = {motor}
+bicycle = true
+residential = true
+source = "assumed"
+"""
+CAPACITIES = {0: 2400.0, 4: 900.0, 7: 400.0}
+
+
+def write_city(folder: Path, ground: float = 0.5) -> City:
+    folder.mkdir()
+    text = CITY.format(ground=ground)
+    for code, capacity in {**CAPACITIES, 10: 100.0}.items():
+        text += ROAD_CLASS.format(code=code, capacity=capacity, motor=str(code != 10).lower())
+    (folder / "city.toml").write_text(text, encoding="utf-8")
+    features = []
+    for k, code in enumerate((0, 4, 7, 10)):
+        # About 100 m of road each, near 9 degrees east, 48.75 north, where the grid begins.
+        lat = 48.7540 + 0.0006 * k
+        features.append(
+            {
+                "type": "Feature",
+                "properties": {"id": f"s{k}", "road_class": code, "direction": "both"},
+                "geometry": {"type": "LineString", "coordinates": [[9.002, lat], [9.0034, lat]]},
+            }
+        )
+    collection = {"type": "FeatureCollection", "features": features}
+    (folder / "network.geojson").write_text(json.dumps(collection), encoding="utf-8")
+    return load_city(folder)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("TWINROOM_CACHE", str(folder))
+    return folder
+
+
+def test_radius_follows_the_capacity_and_paths_have_none(tmp_path: Path) -> None:
+    city = write_city(tmp_path / "toy")
+    np.testing.assert_array_equal(radius_m(city), [radius for _, radius in RADIUS_BY_CAPACITY] + [0.0])
+
+
+def test_transfers_are_built_once_then_mapped_from_the_cache(tmp_path: Path, cache: Path) -> None:
+    city = write_city(tmp_path / "toy")
+    told: list[tuple[str, float]] = []
+    first = prepare_noise(city, lambda what, done: told.append((what, done)))
+    assert told[-1] == ("noise transfers", 1.0)
+    assert [done for _, done in told] == sorted(done for _, done in told)
+    made = {p: p.stat().st_mtime_ns for p in cache.rglob("*.np[yz]")}
+    assert {p.name for p in made} == {"codes.npy", "index.npz"}
+    told.clear()
+    second = prepare_noise(city, lambda what, done: told.append((what, done)))
+    assert not told
+    assert {p: p.stat().st_mtime_ns for p in cache.rglob("*.np[yz]")} == made
+    for name in ("segment", "slot", "box", "start", "n_cells", "codes"):
+        np.testing.assert_array_equal(getattr(first.patches, name), getattr(second.patches, name))
+    assert not second.patches.codes.flags.writeable
+    assert isinstance(second.patches.codes.base, np.memmap)
+    assert second.headroom_bits > 0.0
+
+
+def test_only_segments_with_motor_traffic_have_transfers(tmp_path: Path) -> None:
+    transfers = prepare_noise(write_city(tmp_path / "toy"))
+    np.testing.assert_array_equal(transfers.patches.segment, [0, 1, 2])
+
+
+def test_another_ground_is_another_entry(tmp_path: Path, cache: Path) -> None:
+    soft = prepare_noise(write_city(tmp_path / "soft", ground=1.0))
+    hard = prepare_noise(write_city(tmp_path / "hard", ground=0.0))
+    assert len(list(cache.iterdir())) == 2
+    assert hard.ground_factor == 0.0
+    heard = (soft.patches.codes != 255) & (hard.patches.codes != 255)
+    assert (soft.patches.codes[heard] >= hard.patches.codes[heard]).all()
+    assert (soft.patches.codes[heard] > hard.patches.codes[heard]).any()
+
+
+def test_a_truncated_file_is_told_and_built_again(tmp_path: Path, cache: Path) -> None:
+    city = write_city(tmp_path / "toy")
+    codes = prepare_noise(city).patches.codes.copy()
+    (path,) = cache.rglob("codes.npy")
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:1000])
+    told: list[str] = []
+    again = prepare_noise(city, lambda what, _: told.append(what))
+    assert "cannot be read" in told[0]
+    np.testing.assert_array_equal(again.patches.codes, codes)
+
+
+def test_nothing_is_left_behind_when_building_fails(tmp_path: Path, cache: Path) -> None:
+    def stop(_: str, done: float) -> None:
+        if done > 0.0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_noise(write_city(tmp_path / "toy"), stop)
+    assert not list(cache.iterdir())
