@@ -22,7 +22,7 @@ _FEW = 100
 def run(city_name: str = "ghent") -> dict[str, float | str]:
     """Time of a step with 100 and with all segments changed, cells a second, and the ratio to a memory copy.
 
-    A receptor cell costs at least the reading of its four codes, the reading and the writing of its sum: 20 bytes.
+    A cell costs at least the reading of its four codes, and the reading and writing of its sum: 20 bytes.
     """
     city = load_city(find_city(city_name))
     started = time.perf_counter()

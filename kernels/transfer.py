@@ -29,10 +29,12 @@ MAX_CODE = 194  # -97 dB; weaker transfers are left out: they turn the loudest r
 NONE = 255
 
 TABLE_STEP_M = 0.2  # nearest entry: at most 0.04 dB off, under a line 4 m away, and averaged along the line
-# Points along a segment [m], and the distance within which they are used [m]. A point stands for at most a
-# third of its distance, where the midpoint rule is within 0.13 dB in the worst direction.
-_FAR_STEP_M, _MID_STEP_M, _NEAR_STEP_M = 20.0, 6.0, 1.3
-_MID_M, _NEAR_M = 60.0, 18.0
+# Points along a segment [m], each step used where a point of the step before it is nearer than this [m]: 120,
+# 60 and 18 m, and half that step since the end of a line may be nearer. A point stands for at most a third of
+# its distance, where the midpoint rule is within 0.13 dB in the worst direction.
+_STEPS_M = (40.0, 20.0, 6.0, 1.3)
+_WITHIN_M = np.array([np.inf, 120.0 + 20.0, 60.0 + 10.0, 18.0 + 3.0])
+_N_STEPS = len(_STEPS_M)
 _MANTISSA_BITS = 11  # of a float32 when it becomes a code: 0.002 dB
 
 Report = Callable[[float], None]
@@ -206,15 +208,15 @@ def _boxes(network: Network, radius_m: NDArray[np.float64], grid: ReceptorGrid) 
 
 
 def _points(network: Network) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Middles of equal pieces of each segment at the three steps.
+    """Middles of equal pieces of each segment at each of the steps.
 
     Returns the points (n, 2) relative to each segment's first vertex, and where those of segment s at step k
-    start (``3 s + k``), (3 n_segments + 1,).
+    start (``_N_STEPS s + k``).
     """
     counts = np.stack(
         [
             np.maximum(np.ceil(network.length_m / step), 1).astype(np.int64)
-            for step in (_FAR_STEP_M, _MID_STEP_M, _NEAR_STEP_M)
+            for step in _STEPS_M
         ],
         axis=1,
     )
@@ -234,8 +236,8 @@ def _resample(
 ) -> None:
     for s in range(length_m.size):
         first, last = vertex_start[s], vertex_start[s + 1] - 1
-        for k in range(3):
-            begin, end = starts[3 * s + k], starts[3 * s + k + 1]
+        for k in range(_N_STEPS):
+            begin, end = starts[_N_STEPS * s + k], starts[_N_STEPS * s + k + 1]
             step = length_m[s] / (end - begin)
             v, passed = first, 0.0
             piece = np.hypot(xy[v + 1, 0] - xy[v, 0], xy[v + 1, 1] - xy[v, 1])
@@ -277,6 +279,7 @@ def _build(
     n_cells: NDArray[np.int64],
 ) -> None:
     lowest, highest = (127 - 40) << _MANTISSA_BITS, ((127 + 1) << _MANTISSA_BITS) - 1
+    within2 = _WITHIN_M**2
     sums = np.zeros(5, dtype=np.float32)
     bits = sums.view(np.int32)
     for p in part:
@@ -289,20 +292,19 @@ def _build(
             y = np.float32(origin[1] + (row + 0.5) * origin[2] - first_xy[s, 1])
             for column in range(box[p, 2], box[p, 3]):
                 x = np.float32(origin[0] + (column + 0.5) * origin[2] - first_xy[s, 0])
-                _add_points(x, y, points, point_start[3 * s], point_start[3 * s + 1], table, sums)
-                n_points = point_start[3 * s + 1] - point_start[3 * s]
-                nearest2 = sums[4]
-                if nearest2 > reach2:
+                begin, end = point_start[_N_STEPS * s], point_start[_N_STEPS * s + 1]
+                _add_points(x, y, points, begin, end, table, sums)
+                if sums[4] > reach2:
                     for g in range(4):
                         codes[at + g * n] = NONE
                     at += 1
                     continue
-                if nearest2 < _MID_M * _MID_M:
-                    k = 2 if nearest2 < _NEAR_M * _NEAR_M else 1
-                    begin, end = point_start[3 * s + k], point_start[3 * s + k + 1]
+                for k in range(1, _N_STEPS):
+                    if sums[4] >= within2[k]:
+                        break
+                    begin, end = point_start[_N_STEPS * s + k], point_start[_N_STEPS * s + k + 1]
                     _add_points(x, y, points, begin, end, table, sums)
-                    n_points = end - begin
-                piece_m = np.float32(length_m[s] / n_points)
+                piece_m = np.float32(length_m[s] / (end - begin))
                 reached = False
                 for g in range(4):
                     sums[g] *= piece_m
