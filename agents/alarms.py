@@ -26,6 +26,7 @@ FEED_RULE = Rule(
     consequence="Flows of its streets fall back to the prior",
     priority=3,
 )
+UNKNOWN_GAP_MS = 3_600_000  # until a feed has spoken twice: weather comes hourly
 QUALITY_PRIORITY = 4
 
 
@@ -112,9 +113,11 @@ class AlarmsAgent:
             ]  # fmt: skip
 
     def _receive_reading(self, row: Observation) -> None:
-        last_ms, interval_ms = self._feeds.get(row.source.value, [0, 0])
+        last_ms, length_ms, gap_ms = self._feeds.get(row.source.value, [0, 0, 0])
+        if last_ms and row.end_ms > last_ms:
+            gap_ms = min(gap_ms or UNKNOWN_GAP_MS, row.end_ms - last_ms)
         self._feeds[row.source.value] = [
-            max(last_ms, row.end_ms), max(interval_ms, row.end_ms - row.start_ms)
+            max(last_ms, row.end_ms), max(length_ms, row.end_ms - row.start_ms), gap_ms
         ]  # fmt: skip
 
     def _close_streets(self, rule: Rule, now_ms: int, published: list[Batch]) -> None:
@@ -148,8 +151,9 @@ class AlarmsAgent:
 
     def _close_feeds(self, now_ms: int, published: list[Batch]) -> None:
         for feed in sorted(self._feeds):
-            last_ms, interval_ms = self._feeds[feed]
-            allowed_ms = self._rules.silent_after_intervals * max(interval_ms, 60_000)
+            last_ms, length_ms, gap_ms = self._feeds[feed]
+            interval_ms = max(length_ms, gap_ms or UNKNOWN_GAP_MS, 60_000)
+            allowed_ms = self._rules.silent_after_intervals * interval_ms
             place = {
                 "scope": feed,
                 "title": f"{FEED_RULE.title}: {feed}",
@@ -176,9 +180,7 @@ class AlarmsAgent:
         quality_key = f"{key} (data quality)"
         held = self._alarms.get(key, Alarm())
         doubtful = {**place, "kind": "data quality", "title": f"{place['title']} (too uncertain to alarm)"}
-        self._move(
-            rule, quality_key, -math.inf if trusted else value, accuracy, doubtful, now_ms, published
-        )
+        self._move(rule, quality_key, -math.inf if trusted else value, accuracy, doubtful, now_ms, published)
         if trusted or held.is_active:
             self._move(rule, key, value, accuracy, place, now_ms, published)
 

@@ -40,15 +40,17 @@ class EmissionAgent:
     """Emission of pollutants and sound of each segment.
 
     Consumes
-        densities (cars and trucks, both directions; a mode that is absent is unknown and not added; bicycles emit
-        nothing) and observations (the temperature of weather rows).
+        densities (cars and trucks, both directions; a mode that is absent is unknown and not added; bicycles
+        emit nothing) and observations (the temperature of weather rows).
     Produces
-        emissions: whole tiles of 250 segments that hold a released segment, with what was published before for
-        the segments that the gate withholds. Every five minutes of event time also the mean of the last hour.
+        emissions: whole tiles of 250 segments that hold a released segment, with what was published before
+        for the segments that the gate withholds. Every five minutes of event time also the mean of the last
+        hour.
     Keeps
         the latest flows, what was published, and sums of the last hour.
     Guarantees
-        what readers hold differs from the ungated truth by less than the gate's tolerances (:mod:`kernels.gate`).
+        what readers hold differs from the ungated truth by less than the gate's tolerances
+        (:mod:`kernels.gate`).
     """
 
     name = "emission"
@@ -85,6 +87,7 @@ class EmissionAgent:
         self._published_1h = np.zeros((n, N_QUANTITIES), dtype=np.int64)
         self._minutes_1h = 0
         self._ring = HourRing((n, N_QUANTITIES))
+        self.changed_segments = 0  # released by the gate in all steps so far
 
     def receive(self, batch: Batch) -> None:
         if batch.topic == Topic.DENSITIES:
@@ -105,6 +108,7 @@ class EmissionAgent:
         self._published_log_sd[released] = self._wanted_log_sd[released]
         self._published_simulated[released] = self._wanted_simulated[released]
         self._is_started = True
+        self.changed_segments += int(np.count_nonzero(released))
         tiles = np.unique(np.flatnonzero(released | changed_1h) // TILE_SEGMENTS)
         return tuple(self._tile(int(tile), now_ms, released) for tile in tiles)
 
@@ -124,6 +128,7 @@ class EmissionAgent:
             "published_1h": self._published_1h.copy(),
             "minutes_1h": self._minutes_1h,
             "ring": self._ring.snapshot(),
+            "changed_segments": self.changed_segments,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -143,6 +148,7 @@ class EmissionAgent:
         self._published_1h = np.array(state["published_1h"])
         self._minutes_1h = int(state["minutes_1h"])
         self._ring.restore(state["ring"])
+        self.changed_segments = int(state["changed_segments"])
 
     def _receive_densities(self, batch: Batch) -> None:
         order = (batch.time_ms, batch.revision)
@@ -161,7 +167,7 @@ class EmissionAgent:
         self._is_fresh = True
 
     def _receive_weather(self, batch: Batch) -> None:
-        for row in batch.columns["rows"]:
+        for row in batch.columns["row"]:
             if row.source != Source.WEATHER or not np.isfinite(row.temperature_c):
                 continue
             if row.order > self._temperature_order:  # the latest in event time, in whatever order they came

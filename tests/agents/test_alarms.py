@@ -153,6 +153,7 @@ def test_a_silent_feed_raises_a_data_quality_alarm_and_clears_when_it_speaks(cit
         rows[0] = parse_observation(json.dumps(event).encode())
         agent.receive(Batch(Topic.OBSERVATIONS, "", 0, {"row": rows}))
 
+    speak(-1)
     speak(0)
     states = {}
     for minute in range(8):
@@ -166,7 +167,10 @@ def test_a_silent_feed_raises_a_data_quality_alarm_and_clears_when_it_speaks(cit
 
 def test_alarms_go_on_from_a_snapshot_as_if_never_stopped(city: City) -> None:
     rules = load_rules(city.folder)
-    first, second = AlarmsAgent(city, Rules((RULE, *rules.rules))), AlarmsAgent(city, Rules((RULE, *rules.rules)))
+    first, second = (
+        AlarmsAgent(city, Rules((RULE, *rules.rules))),
+        AlarmsAgent(city, Rules((RULE, *rules.rules))),
+    )
     play(first, city, [(66.0, 0.8)] * 2)
     second.restore(unpack_state(pack_state(first.snapshot())))
     levels = [(66.0, 0.8)] * 2 + [(60.0, 0.8)] * 3

@@ -56,7 +56,7 @@ def _weather(time_ms, temperature_c, sensor="W"):
         temperature_c=temperature_c,
         event_id=sensor,
     )
-    return Batch(Topic.OBSERVATIONS, "", time_ms, {"rows": np.array([row], dtype=object)})
+    return Batch(Topic.OBSERVATIONS, "", time_ms, {"row": np.array([row], dtype=object)})
 
 
 def _close(agent, time_ms, batches):
