@@ -1,0 +1,243 @@
+"""The operators' page: one session of it. The template draws the frame, this moves data in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import orjson
+from bokeh.document import Document
+from bokeh.events import Tap
+from bokeh.models import ColumnDataSource
+
+from cities.pack import City
+from dashboards import view
+from dashboards.board import Alarm, Board
+from dashboards.colour import PRIORITY
+from dashboards.control import Control
+from dashboards.frames import FrameKey, Frames
+from dashboards.hit import StreetFinder
+from dashboards.layers import DEFAULT, LAYERS
+from dashboards.plots import MapPlot, Trends
+
+log = logging.getLogger(__name__)
+
+TICK_MS = 100
+BEAT_S = 1.0  # the page greys its map when it hears nothing for five of these
+SETTLE_S = 0.08  # a pan is drawn anew when it has rested this long
+HIT_PX = 14
+
+
+class Session:
+    """One viewer. Sends the newest state only: a slow browser skips frames instead of seeing old ones."""
+
+    def __init__(
+        self,
+        document: Document,
+        city: City,
+        board: Board,
+        control: Control,
+        frames: Frames,
+        finder: StreetFinder,
+    ) -> None:
+        self._city, self._board, self._control = city, board, control
+        self._frames, self._finder = frames, finder
+        self._clock = view.Clock(city.timezone)
+        self._street_view = view.StreetView(city)
+        self._layer, self._averaging, self._segment = DEFAULT, "now", -1
+        self._message = ""
+        self._shown_frame: FrameKey | None = None
+        self._shown_state: tuple[Any, ...] = ()
+        self._shown_clock: tuple[Any, ...] = ()
+        self._beat_at = self._moved_at = 0.0
+        self._map = MapPlot(view.bounding_view(city))
+        self._trends = Trends()
+        self._state = ColumnDataSource({"json": [""]}, name="state")
+        self._clock_source = ColumnDataSource({"json": [""]}, name="clock")
+        self._command = ColumnDataSource({"json": [""]}, name="command")
+        self._read_arguments(document)
+        self._attach(document)
+
+    def _read_arguments(self, document: Document) -> None:
+        context = document.session_context
+        arguments = {} if context is None else context.request.arguments
+        wanted = {
+            k: arguments[k][-1].decode(errors="replace") for k in ("segment", "layer") if k in arguments
+        }
+        layer = wanted.get("layer", DEFAULT)
+        if layer in LAYERS:
+            self._layer = layer
+        else:
+            self._message = f"There is no layer “{layer[:40]}”. Layers: {', '.join(LAYERS)}."
+        if "segment" in wanted:
+            self._select_id(wanted["segment"])
+
+    def _select_id(self, identifier: str) -> None:
+        segment = self._finder.index_of(identifier)
+        if segment is None:
+            self._message = f"There is no street segment “{identifier[:40]}” in {self._city.title}."
+        else:
+            self._select(segment)
+
+    def _attach(self, document: Document) -> None:
+        self._map.plot.on_event(Tap, self._on_tap)
+        self._map.on_view(self._on_view)
+        self._command.on_change("data", self._on_command)
+        document.title = f"Twinroom · {self._city.title}"
+        for root in (self._map.plot, *self._trends.plots, self._state, self._clock_source, self._command):
+            document.add_root(root)
+        document.add_periodic_callback(self.tick, TICK_MS)
+
+    # ---- out ----
+
+    async def tick(self) -> None:
+        """Send what has changed; the next tick waits until this one is written."""
+        now_s = asyncio.get_running_loop().time()
+        self._send_clock(now_s)
+        self._send_state()
+        if now_s - self._moved_at >= SETTLE_S:
+            await self._send_frame()
+
+    def _send_clock(self, now_s: float) -> None:
+        status = self._control.status()
+        clock = (status.now_ms, status.playing, status.speed, status.finished)
+        if clock == self._shown_clock and now_s - self._beat_at < BEAT_S:
+            return
+        self._shown_clock, self._beat_at = clock, now_s
+        state = self._clock.state(status) | {"beat": round(now_s, 1)}
+        self._clock_source.data = {"json": [orjson.dumps(state).decode()]}
+
+    def _send_state(self) -> None:
+        board = self._board
+        wanted = (
+            board.version, board.alarm_version, self._layer, self._averaging, self._segment, self._message,
+        )  # fmt: skip
+        if wanted == self._shown_state:
+            return
+        alarms = board.alarms()
+        self._state.data = {"json": [orjson.dumps(self._build_state(alarms)).decode()]}
+        if wanted[1] != (self._shown_state or (0, -1))[1]:
+            self._map.show_alarms(alarms, PRIORITY)
+        if self._segment >= 0:
+            status = self._control.status()
+            offset = self._clock.offset_ms(status.now_ms)
+            self._trends.show(*board.trend(self._segment), offset)
+            self._trends.set_span(status.start_ms + offset, status.end_ms + offset, board.now_ms + offset)
+        self._shown_state = wanted
+
+    def _build_state(self, alarms: list[Alarm]) -> view.State:
+        board, layer = self._board, LAYERS[self._layer]
+        hours = board.hours_seen(layer.quantity, self._averaging) if layer.quantity else math.nan
+        figures = board.key_figures()
+        street = None
+        if self._segment >= 0:
+            street = self._street_view.state(
+                board.street(self._segment),
+                self._control.evidence(self._segment),
+                board.hours_seen("no2", "1h"),
+            )
+        return {
+            "city": self._city.title,
+            "version": board.version,
+            "layer": self._layer,
+            "averaging": self._averaging,
+            "legend": view.legend_state(layer, self._averaging, hours),
+            "feeds": view.feeds_state(board.feeds(), board.now_ms),
+            "figures": view.figures_state(board),
+            "alarms": [view.alarm_state(a, self._clock) for a in alarms],
+            "street": street,
+            "message": self._message,
+            "n_readings": view.number(figures.n_readings),
+            "n_dead_letters": view.number(figures.n_dead_letters),
+            "n_changed_segments": figures.n_changed_segments,
+            "n_cells_updated": figures.n_cells_updated,
+            "step_wall_s": self._control.status().step_wall_s,
+        }
+
+    async def _send_frame(self) -> None:
+        viewport = self._map.viewport()
+        if viewport is None:
+            return
+        # what the map shows of an averaging layer only; the others have no averaging
+        averaging = self._averaging if LAYERS[self._layer].quantity else "now"
+        key = (self._board.version, self._layer, averaging, viewport)
+        if key == self._shown_frame:
+            return
+        self._map.show(await self._frames.frame(key), viewport)
+        self._shown_frame = key
+
+    # ---- in ----
+
+    def _on_view(self) -> None:
+        self._moved_at = asyncio.get_event_loop().time()
+
+    def _on_tap(self, event: Tap) -> None:
+        viewport = self._map.viewport()
+        if viewport is None:
+            return
+        segment = self._finder.nearest(event.x, event.y, HIT_PX * viewport.m_per_px)
+        if segment is None:
+            self._deselect()
+        else:
+            self._select(segment)
+
+    def _select(self, segment: int) -> None:
+        self._segment, self._message = segment, ""
+        self._map.show_selected(self._city.network.polyline(segment))
+
+    def _deselect(self) -> None:
+        self._segment, self._message = -1, ""
+        self._map.show_selected(np.empty((0, 2)))
+
+    def _on_command(self, _attribute: str, _old: object, new: dict[str, list[str]]) -> None:
+        command = orjson.loads(new["json"][0])
+        name, value = str(command.get("name")), command.get("value")
+        action = self._actions().get(name)
+        if action is None:
+            log.warning("the page sent an unknown command %r", name)
+            return
+        action(value)
+
+    def _actions(self) -> dict[str, Callable[[Any], None]]:
+        return {
+            "layer": self._set_layer,
+            "averaging": self._set_averaging,
+            "play": lambda _: self._control.play(),
+            "pause": lambda _: self._control.pause(),
+            "speed": lambda v: self._control.set_speed(math.inf if v == "max" else float(v)),
+            "acknowledge": lambda v: self._control.acknowledge(str(v["key"]), str(v["who"]), str(v["note"])),
+            "goto": self._go_to,
+            "select": lambda v: self._select_id(str(v)),
+            "deselect": lambda _: self._deselect(),
+            "zoom": lambda v: self._map.zoom(float(v)),
+            "pan": lambda v: self._map.pan(float(v[0]), float(v[1])),
+            "home": lambda _: self._map.home(),
+            "size": self._resize,
+        }
+
+    def _resize(self, size: list[float]) -> None:
+        self._map.resize(round(size[0]), round(size[1]))
+        self._on_view()
+
+    def _set_layer(self, name: object) -> None:
+        if name in LAYERS:
+            self._layer = str(name)
+
+    def _set_averaging(self, name: object) -> None:
+        if name in view.AVERAGINGS:
+            self._averaging = str(name)
+
+    def _go_to(self, key: object) -> None:
+        for alarm in self._board.alarms():
+            if alarm.key == key and math.isfinite(alarm.x) and math.isfinite(alarm.y):
+                self._map.centre_on(alarm.x, alarm.y)
+                self._finder_select(alarm)
+
+    def _finder_select(self, alarm: Alarm) -> None:
+        segment = self._finder.nearest(alarm.x, alarm.y, 50.0)
+        if segment is not None:
+            self._select(segment)
