@@ -19,8 +19,8 @@ K_UG_PER_M3 = 100.0
 def no2_contribution(nox: float, direct_no2: float, o3: float) -> float:
     """Contribution of traffic to NO2 [ug/m3] [1]_.
 
-    ``f C + B O3 C (1 - f) / (C (1 - f) + K)`` with C the NOx of all roads together and f C their directly emitted
-    NO2: roads are cumulated by adding NOx and weighting f with it, then the formula is applied once.
+    ``f C + B O3 C (1 - f) / (C (1 - f) + K)`` with C the NOx of all roads together and f C their directly
+    emitted NO2: roads are cumulated by adding NOx and weighting f with it, then the formula is applied once.
 
     Parameters
     ----------

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from kernels.emission_tables import CAR_VL3
 from kernels.fixedpoint import quantise_emission
 
-# Below 40 % of the free speed a road counts as stagnating, above 60 % not at all; between them the factors are
-# blended, so that a speed that wavers around one limit does not make the emission jump.
+# Below 40 % of the free speed a road counts as stagnating, above 60 % not at all; between them the factors
+# are blended, so that a speed that wavers around one limit does not make the emission jump.
 STAGNATING_BELOW = 0.40
 FLOWING_ABOVE = 0.60
 

@@ -2,13 +2,14 @@
 
 A segment's change is withheld only while a computed bound on the error it causes stays within the tolerance.
 
-Noise: each band group of a segment's sound power lies within 0.1 dB of what was published. A receptor's energy is a
-sum of transfers times powers, none negative, so its level is then within 0.1 dB too.
+Noise: each band group of a segment's sound power lies within 0.1 dB of what was published. A receptor's
+energy is a sum of transfers times powers, none negative, so its level is then within 0.1 dB too.
 
-Air: for each coarse cell, the sum over withheld segments of the largest coefficient of the segment at a receptor of
-the cell times the withheld change must stay within 0.1 ug/m3. The change counted is the largest of the four species',
-which bounds each of them and NO2 too: with direct part D and NOx C, ``dNO2 = dD + g (dC - dD)`` with
-``0 <= g = B O3 K / (NO + K)^2 <= B O3 / K``, so ``|dNO2| <= max(|dD|, |dC|)`` while O3 <= K / B = 166 ug/m3.
+Air: for each coarse cell, the sum over withheld segments of the largest coefficient of the segment at a
+receptor of the cell times the withheld change must stay within 0.1 ug/m3. The change counted is the largest
+of the four species', which bounds each of them and NO2 too: with direct part D and NOx C, ``dNO2 = dD + g (dC
+- dD)`` with ``0 <= g = B O3 K / (NO + K)^2 <= B O3 / K``, so ``|dNO2| <= max(|dD|, |dC|)`` while O3 <= K / B
+= 166 ug/m3.
 """
 
 from __future__ import annotations

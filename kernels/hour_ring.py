@@ -14,8 +14,8 @@ BLOCKS = 12  # an hour
 class HourRing:
     """Integer sums of the minutes of each of the last twelve blocks of five minutes.
 
-    The mean is read only where a block ends, so the sums of whole blocks give exactly what sixty single minutes
-    would, with a fifth of the state.
+    The mean is read only where a block ends, so the sums of whole blocks give exactly what sixty single
+    minutes would, with a fifth of the state.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:

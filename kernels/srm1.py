@@ -1,7 +1,7 @@
 """SRM1: the Dutch standard calculation method 1, for streets in built-up areas.
 
-Valid for an urban road, receptors between 5 and 30 m from its axis (to 60 m for types 1 and 4), no difference in
-height, no barriers, not behind buildings, annual means.
+Valid for an urban road, receptors between 5 and 30 m from its axis (to 60 m for types 1 and 4), no difference
+in height, no barriers, not behind buildings, annual means.
 
 References
 ----------
@@ -128,10 +128,11 @@ def mean_inverse_wind(mean_wind_m_s: float) -> float:
 
 
 def hourly_factor(wind_m_s: float, mean_wind_m_s: float, tree_factor: float = 1.0) -> float:
-    """Factor from ``E theta`` to an hourly indication, ``F_k F_b (5 / u_mean) w(u) / mean(w)``, w = 1 / max(u, 1).
+    """Factor from ``E theta`` to an hourly indication, ``F_k F_b (5 / u_mean) w(u) / mean(w)``, w = 1 /
+    max(u, 1).
 
-    SRM1 is an annual method: this spreads its mean over the hours by their dilution and keeps the annual mean. It
-    is an indication, no legal value.
+    SRM1 is an annual method: this spreads its mean over the hours by their dilution and keeps the annual
+    mean. It is an indication, no legal value.
 
     Raises
     ------
@@ -150,10 +151,11 @@ def piece_coefficient(
 ) -> float:
     """Part of theta(S) that a straight piece of axis gives a receptor [(ug/m3)/(ug/m/s)].
 
-    SRM1 knows one straight street; a network cuts it into pieces. Of the axis a receptor sees the chord of the 60 m
-    circle around it, under the angle ``2 acos(S / 60)``; a piece counts with the share of that angle it fills. So the
-    pieces of a straight street add up to exactly theta(S), wherever it is cut, a receptor beside the end of a
-    street gets half, and one beyond its end by 60 m nothing. S is the perpendicular distance to the axis, at least 3.5 m.
+    SRM1 knows one straight street; a network cuts it into pieces. Of the axis a receptor sees the chord of
+    the 60 m circle around it, under the angle ``2 acos(S / 60)``; a piece counts with the share of that angle
+    it fills. So the pieces of a straight street add up to exactly theta(S), wherever it is cut, a receptor
+    beside the end of a street gets half, and one beyond its end by 60 m nothing. S is the perpendicular
+    distance to the axis, at least 3.5 m.
 
     Parameters
     ----------

@@ -2,9 +2,9 @@
 
 A road is a row of point sources, each a Gaussian plume of the vertical spread of the regulation.
 
-Of the regulation's formulas the plume, C_wind and the rule that combines a R^b with the start value stand in images
-that are not in its text. Plume and C_wind are reconstructed and agree with the regulation's own constants; the rule
-awaits verification and is one switch, :class:`SigmaZRule`.
+Of the regulation's formulas the plume, C_wind and the rule that combines a R^b with the start value stand in
+images that are not in its text. Plume and C_wind are reconstructed and agree with the regulation's own
+constants; the rule awaits verification and is one switch, :class:`SigmaZRule`.
 
 References
 ----------
@@ -127,7 +127,7 @@ def wind_factor(sigma_z_m: float, roughness: Roughness) -> float:
 def _plume(
     r: float, a: float, b: float, z0: float, obukhov: float, calibration: float, sigma_z0: float, rule: int
 ) -> float:
-    """Crosswind integrated plume over R: [exp + exp] / (sqrt(2 pi) sigma_z C R), C = C_wind C_ijking [1/m2]."""
+    """Crosswind integrated plume over R [1/m2]: [exp + exp] / (sqrt(2 pi) sigma_z C_wind C_ijking R)."""
     s = _sigma_z(r, a, b, sigma_z0, rule)
     below = RECEPTOR_HEIGHT_M - SOURCE_HEIGHT_M
     above = RECEPTOR_HEIGHT_M + SOURCE_HEIGHT_M
@@ -143,10 +143,11 @@ def annual_point_contribution(
     sigma_z0_m: float,
     rule: SigmaZRule = SigmaZRule.ADD,
 ) -> float:
-    """Contribution [ug/m3] of a source of 1 ug/s to the annual mean while the wind is in its sector, with C_etmaal.
+    """Contribution [ug/m3] of a source of 1 ug/s to the annual mean while the wind is in its sector, with
+    C_etmaal.
 
-    ``n E dw / ((2 pi)^(3/2) sigma_z R C u) [exp(-(z-h)^2 / 2 sigma_z^2) + exp(-(z+h)^2 / 2 sigma_z^2)]``; times the
-    frequency of the sector.
+    ``n E dw / ((2 pi)^(3/2) sigma_z R C u) [exp(-(z-h)^2 / 2 sigma_z^2) + exp(-(z+h)^2 / 2 sigma_z^2)]``;
+    times the frequency of the sector.
 
     Raises
     ------
@@ -169,18 +170,8 @@ def meander_share(wind_m_s: float) -> float:
     return 2.0 * SIGMA_V_M_S**2 / (2.0 * SIGMA_V_M_S**2 + wind_m_s**2)
 
 
-@njit(cache=True, error_model="numpy")
-def direction_density(off_axis_rad: float, meander: float) -> float:
-    """Density [1/rad] of transport in a direction that is off the mean transport direction.
-
-    A Gaussian of :data:`SIGMA_THETA_RAD`, blended to the uniform density by the share of meandering. The law's sectors
-    would draw visible wedges.
-    """
-    turn = off_axis_rad - 2.0 * math.pi * np.rint(off_axis_rad / (2.0 * math.pi))
-    gauss = math.exp(-0.5 * (turn / SIGMA_THETA_RAD) ** 2) / (math.sqrt(2.0 * math.pi) * SIGMA_THETA_RAD)
-    return (1.0 - meander) * gauss + meander / (2.0 * math.pi)
-
-
+UNIFORM_DENSITY = 1.0 / (2.0 * math.pi)
+DENSITY_PEAK = 1.0 / (math.sqrt(2.0 * math.pi) * SIGMA_THETA_RAD)
 TABLE_STEP_M = 0.5
 
 
@@ -189,8 +180,8 @@ def plume_table(
 ) -> NDArray[np.float64]:
     """R times the plume [1/m] every 0.5 m from 0 to the reach, distances below 3.5 m as 3.5 m, at 5 m/s.
 
-    The product with R is smooth, so that linear interpolation is good to 1e-4 (tested); the power, logarithm and
-    exponentials then cost once.
+    The product with R is smooth, so that linear interpolation is good to 1e-4 (tested); the power, logarithm
+    and exponentials then cost once.
     """
     r = roughness
     distance = np.maximum(np.arange(math.ceil(reach_m / TABLE_STEP_M) + 2) * TABLE_STEP_M, DISTANCE_MIN_M)
@@ -207,8 +198,11 @@ def point_coefficient(
 ) -> float:
     """Concentration of a source of 1 ug/s at an offset (dx, dy) from it, at 5 m/s [(ug/m3)/(ug/s)].
 
-    Beyond the table it is zero. Within 3.5 m the direction has no meaning and the density is the uniform one's blend
-    towards the edge, so the field is continuous.
+    ``plume(R) W(theta) / R`` with W the density [1/rad] of transport in the direction of the receptor: a
+    Gaussian of :data:`SIGMA_THETA_RAD` about the mean wind, blended to the uniform density by the share of
+    meandering. The sectors of the annual form would draw visible wedges. Within 3.5 m a direction has no
+    meaning: the density goes over into the uniform one, so the field is continuous. Beyond the table it is
+    zero.
 
     Parameters
     ----------
@@ -219,20 +213,25 @@ def point_coefficient(
     toward_x, toward_y : float
         Unit vector of the transport (where the wind blows to).
     meander : float
-        See :func:`meander_share`.
+        See :func:`meander_share`; below 0 the coefficient is an upper bound for any wind direction.
     """
     distance = math.sqrt(dx * dx + dy * dy)
     at = distance / TABLE_STEP_M
     k = int(at)
     if k + 1 >= table.size:
         return 0.0
-    plume = table[k] + (at - k) * (table[k + 1] - table[k])
-    off_axis = math.atan2(dx * toward_y - dy * toward_x, dx * toward_x + dy * toward_y)
-    density = direction_density(off_axis, meander)
+    plume = (table[k] + (at - k) * (table[k + 1] - table[k])) / max(distance, DISTANCE_MIN_M)
+    if meander < 0.0:  # the bound: the peak of the density in every direction
+        return plume * DENSITY_PEAK
+    density = meander * UNIFORM_DENSITY
+    along = dx * toward_x + dy * toward_y
+    if along > 0.0:  # beyond a right angle, six standard deviations, the Gaussian is below 1e-8 of its peak
+        turn = math.atan((dx * toward_y - dy * toward_x) / along) / SIGMA_THETA_RAD
+        density += (1.0 - meander) * DENSITY_PEAK * math.exp(-0.5 * turn * turn)
     if distance < DISTANCE_MIN_M:
         inside = distance / DISTANCE_MIN_M
-        density = inside * density + (1.0 - inside) / (2.0 * math.pi)
-    return plume * density / max(distance, DISTANCE_MIN_M)
+        density = inside * density + (1.0 - inside) * UNIFORM_DENSITY
+    return plume * density
 
 
 @njit(cache=True, error_model="numpy")

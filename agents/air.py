@@ -1,0 +1,286 @@
+"""From emissions to air quality at the receptors, exactly and incrementally."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.special import ndtr
+
+from cities.pack import City, CityError
+from kernels.air_columns import AirColumns, RoadColumns, road_columns
+from kernels.air_fields import STORED_SCALE_UG_PER_M3, AirAccumulators, AirReader, Background
+from kernels.emission import N_POLLUTANTS
+from kernels.receptors import TILE
+from streams.observation import Source
+from streams.topics import Batch, Topic
+
+QUANTITIES = ("no2", "pm10", "pm25")
+NAMES = ("nox", "no2", "pm10", "pm25")
+AVERAGINGS = ("now", "1h")
+MODEL_LOG_SD = 0.30  # of the dispersion itself; to start with, until it is measured
+WITHIN = 0.20  # a value counts as right within 20 %
+DEFAULT_WIND_FROM_DEG = 225.0  # south-west, until weather is seen
+
+
+class AirAgent:
+    """NO2, PM10 and PM2.5 at every receptor.
+
+    Consumes
+        emissions (absolute per segment; only differences are added) and observations (wind of weather rows;
+        until one is seen the annual mean speed and an assumed direction, flagged).
+    Produces
+        fields: the tiles in which a published value changed. "now" if the present emission lasted, "1h" of
+        the mean emission of the last hour, both for the present wind.
+    Keeps
+        the emission of each segment and the wind. Fields are computed again from them on restore.
+    Guarantees
+        the accumulators equal a full recompute from the emissions bit for bit.
+    """
+
+    name = "air"
+    consumes: tuple[Topic, ...] = (Topic.EMISSIONS, Topic.OBSERVATIONS)
+    produces: tuple[Topic, ...] = (Topic.FIELDS,)
+
+    def __init__(self, city: City, columns: AirColumns) -> None:
+        n = city.network.n_segments
+        if columns.n_segments != n:
+            raise CityError(f"air columns: made for {columns.n_segments} segments, the city has {n}")
+        self._city = city
+        self._columns = columns
+        self._reader = AirReader(columns, background_of(city))
+        self._tile_segments = _segments_of_tiles(columns)
+        self._emission = np.zeros((n, 2, N_POLLUTANTS), dtype=np.int64)
+        self._applied = np.zeros_like(self._emission)
+        self._log_sd = np.full(n, np.nan, dtype=np.float32)
+        self._simulated = np.zeros(n, dtype=np.bool_)
+        self._hours_seen = 0.0
+        self._wind = (columns.mean_wind_m_s, _default_direction(city))
+        self._applied_wind = self._wind
+        self._weather_order: tuple[int, str, str, str] = (-1, "", "", "")
+        self._is_seen = False
+        self._is_started = False
+        self._roads: RoadColumns | None = None
+        self._accumulators = [AirAccumulators(columns) for _ in AVERAGINGS]
+        self._published: list[NDArray[np.uint16]] = []
+        self.cells_updated = 0  # of all steps so far, `now` and 1 h added up
+
+    def receive(self, batch: Batch) -> None:
+        if batch.topic == Topic.EMISSIONS:
+            segment = batch.columns["segment"]
+            for p, name in enumerate(NAMES):
+                self._emission[segment, 0, p] = self._limited(batch.columns[name])
+                self._emission[segment, 1, p] = self._limited(batch.columns[f"{name}_1h"])
+            self._log_sd[segment] = batch.columns["log_sd"]
+            self._simulated[segment] = batch.columns["simulated"]
+            self._hours_seen = float(batch.attributes.get("hours_seen", math.nan))
+            self._is_seen = True
+        elif batch.topic == Topic.OBSERVATIONS:
+            self._receive_weather(batch)
+
+    def close(self, now_ms: int) -> Sequence[Batch]:
+        if not self._is_seen:
+            return ()
+        turned = self._turn_wind()
+        out: list[Batch] = []
+        touched = 0
+        is_first = not self._is_started
+        for a, averaging in enumerate(AVERAGINGS):
+            changed, cells = self._apply(a)
+            touched += cells
+            if not (changed or turned or is_first):
+                continue
+            stored = self._reader.stored(self._accumulators[a], self._applied_wind[0])
+            if is_first:
+                out.extend(self._batches(averaging, now_ms, stored, None))
+                self._published.append(stored)
+            else:
+                out.extend(self._batches(averaging, now_ms, stored, self._published[a]))
+                self._published[a] = stored
+        self._is_started = True
+        self.cells_updated += touched
+        return _counted(out, touched)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "emission": self._emission.copy(),
+            "applied": self._applied.copy(),
+            "log_sd": self._log_sd.copy(),
+            "simulated": self._simulated.copy(),
+            "hours_seen": self._hours_seen,
+            "wind": list(self._wind),
+            "applied_wind": list(self._applied_wind),
+            "weather_order": list(self._weather_order),
+            "is_seen": self._is_seen,
+            "is_started": self._is_started,
+            "cells_updated": self.cells_updated,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._emission = np.array(state["emission"])
+        self._applied = np.array(state["applied"])
+        self._log_sd = np.array(state["log_sd"])
+        self._simulated = np.array(state["simulated"])
+        self._hours_seen = float(state["hours_seen"])
+        self._wind = (float(state["wind"][0]), float(state["wind"][1]))
+        self._applied_wind = (float(state["applied_wind"][0]), float(state["applied_wind"][1]))
+        end_ms, source, sensor, event = state["weather_order"]
+        self._weather_order = (int(end_ms), str(source), str(sensor), str(event))
+        self._is_seen, self._is_started = bool(state["is_seen"]), bool(state["is_started"])
+        self.cells_updated = int(state["cells_updated"])
+        self._roads = None
+        self._accumulators = [AirAccumulators(self._columns) for _ in AVERAGINGS]
+        self._published = []
+        if not self._is_started:
+            return
+        self._roads = road_columns(self._columns, *self._applied_wind)
+        for a, accumulators in enumerate(self._accumulators):
+            emitting = np.flatnonzero(self._applied[:, a].any(axis=1))
+            accumulators.add(self._roads, emitting, np.ascontiguousarray(self._applied[emitting, a]))
+            self._published.append(self._reader.stored(accumulators, self._applied_wind[0]))
+
+    def _limited(self, emission: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Emission below what could overflow an accumulator."""
+        return np.minimum(emission, self._columns.emission_limit)
+
+    def _receive_weather(self, batch: Batch) -> None:
+        for row in batch.columns["row"]:
+            if row.source != Source.WEATHER or not np.isfinite(row.wind_speed_m_s):
+                continue
+            if row.order > self._weather_order:  # the latest in event time, in whatever order they came
+                self._weather_order = row.order
+                direction = row.wind_from_deg if np.isfinite(row.wind_from_deg) else self._wind[1]
+                self._wind = (float(row.wind_speed_m_s), float(direction))
+
+    def _turn_wind(self) -> bool:
+        """Take up a new wind: SRM2 columns are made for it and their sums made again."""
+        if self._roads is not None and self._wind == self._applied_wind:
+            return False
+        self._roads = road_columns(self._columns, *self._wind)
+        self._applied_wind = self._wind
+        roads = self._columns.road_segment.astype(np.int64)
+        for a, accumulators in enumerate(self._accumulators):
+            accumulators.clear_roads()
+            accumulators.add(self._roads, roads, np.ascontiguousarray(self._applied[roads, a]), streets=False)
+        return True
+
+    def _apply(self, a: int) -> tuple[bool, int]:
+        """Add the differences of one averaging; whether any, and the cells touched."""
+        assert self._roads is not None
+        change = self._emission[:, a] - self._applied[:, a]
+        changed = np.flatnonzero(change.any(axis=1))
+        cells = self._accumulators[a].add(self._roads, changed, np.ascontiguousarray(change[changed]))
+        self._applied[changed, a] = self._emission[changed, a]
+        return bool(changed.size), cells
+
+    def _batches(
+        self, averaging: str, now_ms: int, stored: NDArray[np.uint16], before: NDArray[np.uint16] | None
+    ) -> list[Batch]:
+        """Tiles that changed, and the first of NO2 in any case: it carries the count of cells."""
+        out = []
+        accuracy, simulated = self._tile_quality()
+        for q, quantity in enumerate(QUANTITIES):
+            for t, (row, column) in enumerate(self._columns.grid.tiles()):
+                rows, columns = self._columns.grid.tile_slices(row, column)
+                values = stored[q, rows, columns]
+                is_counter = averaging == "now" and q == 0 and t == 0
+                if before is not None and not is_counter and np.array_equal(values, before[q, rows, columns]):
+                    continue
+                attributes = {
+                    "scale": STORED_SCALE_UG_PER_M3,
+                    "offset": 0.0,
+                    "unit": "ug/m3",
+                    "rows": values.shape[0],
+                    "columns": values.shape[1],
+                    "accuracy": round(float(accuracy[t]), 3),
+                    "simulated": bool(simulated[t]),
+                    "hours_seen": self._hours_seen,
+                    "weather": "assumed" if self._weather_order[0] < 0 else "observed",
+                    "network_hash": self._city.network_hash,
+                }
+                key = f"{quantity}/{averaging}/{row}/{column}"
+                out.append(
+                    Batch(Topic.FIELDS, key, now_ms, {"values": values.ravel()}, attributes=attributes)
+                )
+        return out
+
+    def _tile_quality(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Accuracy and whether an input was simulated, each (n_tiles,).
+
+        The segments with a receptor in the tile count by their NOx, so that a quiet lane does not spoil it.
+        """
+        nox = self._applied[:, 0, 0].astype(np.float64)
+        weight = np.where(np.isfinite(self._log_sd), nox, 0.0)
+        spread = weight * np.nan_to_num(self._log_sd)
+        count, total = self._tile_segments @ weight, self._tile_segments @ spread
+        overall = float(spread.sum() / weight.sum()) if weight.any() else 0.0
+        mean = np.divide(total, count, out=np.full(count.size, overall), where=count > 0)
+        far = bool(self._simulated[self._columns.road_segment].any())
+        simulated = (self._tile_segments @ self._simulated.astype(np.float64) > 0) | far
+        return probability_within(mean), np.asarray(simulated)
+
+
+def background_of(city: City) -> Background:
+    """Background of a city pack.
+
+    Raises
+    ------
+    CityError
+        Naming the concentration that is missing.
+    """
+    table = city.settings.get("background", {})
+    values = {}
+    for name in ("no2", "o3", "pm10", "pm25"):
+        value = table.get(name)
+        if not isinstance(value, int | float) or not value >= 0:
+            raise CityError(f"city.toml: [background] {name}: got {value!r}, expected ug/m3 of at least 0")
+        values[name] = float(value)
+    return Background(**values)
+
+
+def probability_within(log_sd: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability that the true value lies within 20 %, (n,).
+
+    Lognormal, with the sd of the inputs and the model's 30 % in quadrature.
+    """
+    sd = np.hypot(log_sd, MODEL_LOG_SD)
+    return np.asarray(ndtr(math.log(1 + WITHIN) / sd) - ndtr(math.log(1 - WITHIN) / sd))
+
+
+def _default_direction(city: City) -> float:
+    return float(city.settings.get("air", {}).get("wind_from_deg", DEFAULT_WIND_FROM_DEG))
+
+
+def _counted(batches: list[Batch], touched: int) -> tuple[Batch, ...]:
+    """The same batches, the tile at row 0, column 0 of NO2 now with the count of cells."""
+    out = []
+    for batch in batches:
+        if batch.key == f"{QUANTITIES[0]}/{AVERAGINGS[0]}/0/0":
+            attributes = {**batch.attributes, "cells_updated": touched}
+            batch = Batch(batch.topic, batch.key, batch.time_ms, batch.columns, attributes=attributes)
+        out.append(batch)
+    return tuple(out)
+
+
+def _segments_of_tiles(columns: AirColumns) -> sparse.csr_array:
+    """Which segments have a receptor in a tile, (n_tiles, n_segments) of 0 and 1."""
+    grid = columns.grid
+    across = -(-grid.n_columns // TILE)
+    numbers_of, tiles = [], []
+    for start, cell, numbers in (
+        (columns.street_start, columns.street_cell, np.arange(columns.n_segments)),
+        (columns.near_start, columns.near_cell, columns.road_segment),
+    ):
+        row, column = np.divmod(cell.astype(np.int64), grid.n_columns)
+        numbers_of.append(np.repeat(numbers, np.diff(start)).astype(np.int64))
+        tiles.append(row // TILE * across + column // TILE)
+    tile, segment = np.divmod(
+        np.unique(np.concatenate(tiles) * columns.n_segments + np.concatenate(numbers_of)), columns.n_segments
+    )
+    return sparse.csr_array(
+        (np.ones(tile.size), (tile, segment)), shape=(len(grid.tiles()), columns.n_segments)
+    )
