@@ -17,15 +17,13 @@ from agents.fusion_mode import Estimate, ModeFusion
 from cities.pack import City
 from kernels.network import Mode
 from kernels.prior import Prior
-from kernels.profile import DEFAULT_HOURLY, DayProfile, day_profile
+from kernels.profile import DEFAULT_HOURLY, day_profile
 from kernels.scores import T6_75, T6_95, accuracy, interval
 from kernels.speed import SpeedCorrection, speed_correction, volume_delay_speed
 from streams.observation import Observation
 from streams.topics import Batch, Topic
 
 TILE_SEGMENTS = 1_000
-VARIANCE_MS = 5 * 60_000
-STEP_MS = 60_000
 CYCLING_KMH = 15.0
 TRUCK_KMH = 90.0
 SPEED_HALF_LIFE_MS = 3_600_000
@@ -87,8 +85,9 @@ class FusionAgent:
         self._zone = ZoneInfo(city.timezone)
         profile = city.settings.get("traffic", {}).get("profile", {})
         self._profiles = {m: day_profile(profile.get(m.name.lower(), DEFAULT_HOURLY)) for m in prior.modes}
-        counters = {m: counter_rows(city, m, edges_of(city, m), prior.modes[m]) for m in prior.modes}
-        krigings = prepare_kriging(city, prior, counters)
+        middles = city.network.midpoints()
+        counters = {m: counter_rows(city, m, edges_of(city, m), prior.modes[m], middles) for m in prior.modes}
+        krigings = prepare_kriging(city, prior, counters, middles)
         capacity = city.class_values("capacity_veh_per_h").astype(np.float64) * city.lanes
         self._modes: dict[Mode, ModeFusion] = {}
         for mode in sorted(prior.modes):
@@ -103,10 +102,10 @@ class FusionAgent:
             for mode, fusion in self._modes.items()
             for row, sensor in enumerate(fusion.counters.sensors)
         }
-        self._speeds = _Speeds(city, self._modes[Mode.CAR].counters, capacity)
+        self._speeds = _Speeds(city, self._modes[Mode.CAR].counters, capacity, middles)
         self._tiles = _Tiles(city, list(self._modes))
         self._closed: _Closed | None = None
-        self._scales: dict[int, int] = {}
+        self._scales: dict[tuple[Mode, int], float] = {}
 
     def receive(self, batch: Batch) -> None:
         """Take the readings of a batch into the windows."""
@@ -115,11 +114,8 @@ class FusionAgent:
     def close(self, now_ms: int) -> Sequence[Batch]:
         """Publish the flows of all edges at the end of the step."""
         estimates = {}
-        for number, (mode, fusion) in enumerate(self._modes.items()):
-            # One mode a minute, so that no step carries the variances of all.
-            renew = now_ms % VARIANCE_MS // STEP_MS == number
-            scale = self._scale(mode, now_ms)
-            estimates[mode] = fusion.estimate(now_ms, scale, renew_variance=renew)
+        for mode, fusion in self._modes.items():
+            estimates[mode] = fusion.estimate(now_ms, self._scale(mode, now_ms))
         speeds = self._speeds.of(now_ms, estimates, self._modes[Mode.CAR])
         self._closed = _Closed(
             now_ms,
@@ -193,14 +189,14 @@ class FusionAgent:
 
     def _scale(self, mode: Mode, moment_ms: int) -> float:
         """Multiple of the average hour at a moment, by local time."""
-        profile: DayProfile = self._profiles[mode]
-        minute, rest_ms = divmod(moment_ms, 60_000)
-        if minute not in self._scales:
+        known = self._scales.get((mode, moment_ms))
+        if known is None:
             if len(self._scales) > 10_000:
                 self._scales.clear()
-            local = datetime.fromtimestamp(minute * 60, self._zone)
-            self._scales[minute] = local.hour * 60 + local.minute
-        return profile.scale(self._scales[minute] + rest_ms / 60_000)
+            local = datetime.fromtimestamp(moment_ms / 1000, self._zone)
+            minute = local.hour * 60 + local.minute + moment_ms % 60_000 / 60_000
+            known = self._scales[mode, moment_ms] = self._profiles[mode].scale(minute)
+        return known
 
     def _publish(
         self, now_ms: int, estimates: Mapping[Mode, Estimate], speeds: Mapping[Mode, NDArray[np.float64]]
@@ -248,7 +244,9 @@ def _freshness(fusion: ModeFusion, now_ms: int) -> tuple[NDArray[np.float64], ND
 class _Speeds:
     """Speeds of all modes from the flows of motor traffic and the speeds that counters measure."""
 
-    def __init__(self, city: City, counters: CounterRows, capacity_per_h: NDArray[np.float64]) -> None:
+    def __init__(
+        self, city: City, counters: CounterRows, capacity_per_h: NDArray[np.float64], middles: NDArray[np.float64]
+    ) -> None:
         segment = city.car_edges.segment
         self._free = city.speed_kmh[segment]
         self._capacity = capacity_per_h[segment]
@@ -257,7 +255,7 @@ class _Speeds:
         self._row = np.flatnonzero(single)
         edge = counters.sees.indices[counters.sees.indptr[:-1][single]].astype(np.int64)
         self._correction: SpeedCorrection = speed_correction(
-            city.network.midpoints()[segment], city.road_class[segment].astype(np.int64), edge
+            middles[segment], city.road_class[segment].astype(np.int64), edge
         )
 
     def of(

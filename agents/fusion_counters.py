@@ -75,10 +75,17 @@ class CounterRows:
         return np.asarray(same * self.gain_sd[:, None] * self.gain_sd[None])
 
 
-def counter_rows(city: City, mode: Mode, edges: DirectedEdges, prior: ModePrior) -> CounterRows:
-    """Rows of all point counters of a mode; a counter without an edge of the mode has none."""
+def counter_rows(
+    city: City, mode: Mode, edges: DirectedEdges, prior: ModePrior, middles: NDArray[np.float64]
+) -> CounterRows:
+    """Rows of all point counters of a mode; a counter without an edge of the mode has none.
+
+    ``middles`` are the midpoints of all segments, (n_segments, 2) [m].
+    """
     index = edges.index_of(city.network.n_segments)
-    sensors, row, column = [], [], []
+    sensors: list[Sensor] = []
+    row: list[int] = []
+    column: list[int] = []
     for sensor in sorted(city.sensors, key=lambda s: s.id):
         if sensor.source not in INSTRUMENTS or sensor.segment < 0:
             continue
@@ -103,7 +110,7 @@ def counter_rows(city: City, mode: Mode, edges: DirectedEdges, prior: ModePrior)
         matrix=each.tocsr(),
         sees=sees,
         site=np.array([numbers[p] for p in places], dtype=np.int64),
-        xy=_middles(city, [s.segment for s in sensors]),
+        xy=middles[np.array([s.segment for s in sensors], dtype=np.int64)].reshape(-1, 2),
         detection=np.array([k.detection for k in kinds], dtype=np.float64),
         relative_sd=np.array([k.relative_sd for k in kinds], dtype=np.float64),
         gain_sd=np.array([k.gain_sd for k in kinds], dtype=np.float64),
@@ -117,6 +124,3 @@ def _directions(sensor: Sensor) -> list[int]:
         return [int(Direction.BACKWARD)]
     return [int(Direction.FORWARD), int(Direction.BACKWARD)]
 
-
-def _middles(city: City, segments: list[int]) -> NDArray[np.float64]:
-    return city.network.midpoints()[np.array(segments, dtype=np.int64)].reshape(-1, 2)

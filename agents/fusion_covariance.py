@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.fusion_counters import CounterRows
 from cities.cache import cache_folder, content_key
@@ -23,7 +24,9 @@ def edges_of(city: City, mode: Mode) -> DirectedEdges:
     return city.bicycle_edges if mode is Mode.BICYCLE else city.car_edges
 
 
-def prepare_kriging(city: City, prior: Prior, counters: dict[Mode, CounterRows]) -> dict[Mode, Kriging]:
+def prepare_kriging(
+    city: City, prior: Prior, counters: dict[Mode, CounterRows], middles: NDArray[np.float64]
+) -> dict[Mode, Kriging]:
     """Covariances of all modes, from the cache where they were computed for this very input."""
     krigings, streams = {}, {}
     for mode, rows in counters.items():
@@ -48,7 +51,7 @@ def prepare_kriging(city: City, prior: Prior, counters: dict[Mode, CounterRows])
             if same not in streams:
                 streams[same] = stream_covariance(root, rows.matrix)
             kriging = build_kriging(
-                of_mode, root, rows.matrix, rows.xy, city.network.midpoints()[edges.segment],
+                of_mode, root, rows.matrix, rows.xy, middles[edges.segment],
                 city.road_class[edges.segment].astype(np.int64), streams[same],
             )  # fmt: skip
             _write(path, kriging)

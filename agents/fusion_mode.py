@@ -20,6 +20,7 @@ from kernels.kriging import (
 )
 from kernels.prior import OFFSET_PER_H, ModePrior
 
+PARTS = 5  # of the edges, one a minute: no step carries all variances
 MIN_NOISE = 1e-6  # keeps the factorisation of two counters on one edge regular
 TOLERATED_SD = 3.0  # a counter this far from what all others say is in doubt
 CREDIT_GAIN, CREDIT_LOSS = 0.22, 0.04  # per 5 min: 20 min to earn trust, 2 h to lose it
@@ -103,8 +104,8 @@ class ModeFusion:
         carry = self.windows.carry(now_ms)[a]
         return Readings(a, rate, np.log(rate + OFFSET_PER_H) - expected, noise, carry)
 
-    def estimate(self, now_ms: int, scale: float, *, renew_variance: bool) -> Estimate:
-        """Posterior at the end of a step; variances are renewed every 5 min of event time."""
+    def estimate(self, now_ms: int, scale: float) -> Estimate:
+        """Posterior at the end of a step; each minute of five renews a fifth of the variances."""
         readings = self.readings(now_ms, scale)
         if readings.active.size == 0:
             self.variance = self.kriging.variance.astype(np.float32)
@@ -112,14 +113,23 @@ class ModeFusion:
         solution = solve(
             self.kriging, readings.active, readings.deviation, readings.noise, readings.carry
         )
-        if renew_variance:
-            self._renew(readings, solution)
+        minute = now_ms // 60_000 % PARTS
+        if minute == 0:
+            self._judge(readings, solution)
+        self._renew(solution, minute)
         mean = np.minimum(self.prior.log_mean(scale) + posterior_shift(self.kriging, solution), self._ceiling)
         flow = np.maximum(np.exp(mean) - OFFSET_PER_H, 0.0)
         return Estimate(flow, mean, np.sqrt(self.variance.astype(np.float64)), readings)
 
-    def _renew(self, readings: Readings, solution: Solution) -> None:
-        """Variances, their scale by class, and the doubt about rows that contradict all others."""
+    def _renew(self, solution: Solution, part: int) -> None:
+        """Posterior variance of one part of the edges."""
+        n_edges = self.variance.size
+        at = slice(n_edges * part // PARTS, n_edges * (part + 1) // PARTS)
+        latent = posterior_variance(self.kriging, solution, at)
+        self.variance[at] = latent * self.class_scale[self._class[at]]
+
+    def _judge(self, readings: Readings, solution: Solution) -> None:
+        """Scale of the variances by class, and the doubt about rows that contradict all others."""
         a = readings.active
         residual, variance = leave_site_out(solution, self.counters.site[a])
         nominal = np.maximum(variance - self.doubt[a], MIN_NOISE)
@@ -137,9 +147,6 @@ class ModeFusion:
         self.credit[a] += step
         excess = np.maximum(residual**2 / TOLERATED_SD**2 - nominal, 0.0)
         self.doubt[a] = (1.0 - self.credit[a]) ** 2 * excess
-        latent = posterior_variance(self.kriging, solution)
-        self.variance = (latent * self.class_scale[self._class]).astype(np.float32)
-
     def weight(self, readings: Readings) -> NDArray[np.float64]:
         """Say of each active row on its own street against the prior, 0 to 1: (n_active,)."""
         latent = np.diag(self.kriging.k_ss)[readings.active]

@@ -17,16 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.sparse import csc_array, csr_array
-from scipy.sparse.linalg import splu
+from scipy.sparse import csr_array
 
 from kernels.prior import REFERENCE_SCALE, ModePrior
+from kernels.sparse_solve import BLOCK, SymmetricFactor
 
 FEATURE_SD, ENSEMBLE_SD, STREAM_SD, NUGGET_SD = 0.36, 0.9, 0.22, 0.09  # a_f, a_e, a_s, a_n
 FEATURE_SCALE = 0.7
 LOCAL_M = 1_500.0  # L
 N_PROBES = 128  # samples for diag Q^-1: 12 % of a variance
-_CHUNK = 64  # right-hand sides at a time
 _ROWS = 2_048  # edges at a time
 
 
@@ -85,16 +84,20 @@ def build_kriging(
     columns, diagonal = stream if stream is not None else stream_covariance(root, rows)
     phi = features(prior.log_mean(REFERENCE_SCALE), road_class)
     anomalies = prior.anomalies.astype(np.float64)
-    phi_s, anomalies_s = rows @ phi, rows @ anomalies
+    phi_s, anomalies_s = (rows @ phi).astype(np.float32), (rows @ anomalies).astype(np.float32)
     own = NUGGET_SD**2 + ENSEMBLE_SD**2 * prior.lost_variance.astype(np.float64)
     n_edges, n_rows = xy.shape[0], rows.shape[0]
     k_es = np.empty((n_edges, n_rows), dtype=np.float32)
+    # Distances in units of the taper keep float32 exact to a metre.
+    origin = xy.mean(axis=0)
+    to, of = ((p - origin).astype(np.float32) / np.float32(LOCAL_M) for p in (xy, row_xy))
     for first in range(0, n_edges, _ROWS):
         at = slice(first, first + _ROWS)
-        d2 = ((xy[at, None, :] - row_xy[None]) ** 2).sum(axis=2)
-        block = ENSEMBLE_SD**2 * (anomalies[at] @ anomalies_s.T) * np.exp(-d2 / (2.0 * LOCAL_M**2))
-        block += FEATURE_SD**2 * (phi[at] @ phi_s.T) + STREAM_SD**2 * columns[at]
-        k_es[at] = block
+        taper = (to[at, None, 0] - of[None, :, 0]) ** 2 + (to[at, None, 1] - of[None, :, 1]) ** 2
+        block = (prior.anomalies[at] @ anomalies_s.T) * np.exp(taper * np.float32(-0.5))
+        block *= np.float32(ENSEMBLE_SD**2)
+        block += np.float32(FEATURE_SD**2) * (phi[at].astype(np.float32) @ phi_s.T)
+        k_es[at] = block + np.float32(STREAM_SD**2) * columns[at]
     rows = csr_array(rows)
     entry = rows.tocoo()
     k_es[entry.col, entry.row] += (entry.data * own[entry.col]).astype(np.float32)
@@ -111,16 +114,16 @@ def stream_covariance(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Columns Q^-1 H' (n_edges, n_rows), and the diagonal of Q^-1 (n_edges,) from 128 seeded samples."""
     n_edges = root.shape[1]
-    factor = splu(csc_array(root.T @ root), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+    factor = SymmetricFactor(root.T @ root)
     columns = np.empty((n_edges, rows.shape[0]), dtype=np.float32)
-    for first in range(0, rows.shape[0], _CHUNK):
-        right = rows[first : first + _CHUNK].toarray().T
-        columns[:, first : first + _CHUNK] = factor.solve(np.asfortranarray(right))
+    for first in range(0, rows.shape[0], BLOCK):
+        right = np.ascontiguousarray(rows[first : first + BLOCK].toarray().T)
+        columns[:, first : first + BLOCK] = factor.solve(right)
     rng = np.random.default_rng(0)
     diagonal = np.zeros(n_edges)
-    for first in range(0, N_PROBES, _CHUNK):
-        n = min(_CHUNK, N_PROBES - first)
-        sample = factor.solve(np.asfortranarray(root.T @ rng.standard_normal((root.shape[0], n))))
+    for first in range(0, N_PROBES, BLOCK):
+        n = min(BLOCK, N_PROBES - first)
+        sample = factor.solve(root.T @ rng.standard_normal((root.shape[0], n)))
         diagonal += (sample**2).sum(axis=1) / N_PROBES
     return columns, diagonal.astype(np.float32)
 
@@ -183,17 +186,19 @@ def posterior_shift(kriging: Kriging, solution: Solution) -> NDArray[np.float64]
     return (kriging.k_es @ alpha).astype(np.float64)
 
 
-def posterior_variance(kriging: Kriging, solution: Solution) -> NDArray[np.float64]:
-    """Posterior variance of every edge, diag K - rows of K_ES (K_SS + R)^-1 K_SE: (n_edges,)."""
-    variance = kriging.variance.astype(np.float64)
+def posterior_variance(kriging: Kriging, solution: Solution, at: slice) -> NDArray[np.float64]:
+    """Posterior variance of a slice of the edges, diag K - rows of K_ES (K_SS o C + R)^-1 K_SE."""
+    variance = kriging.variance[at].astype(np.float64)
     if solution.active.size == 0:
         return variance
     lower, carry = solution.lower.astype(np.float32), solution.carry.astype(np.float32)
+    k_es = np.asarray(kriging.k_es[at])
     for first in range(0, variance.size, _ROWS):
-        at = slice(first, first + _ROWS)
-        seen = np.asfortranarray((kriging.k_es[at, solution.active] * carry).T)
-        reduced = solve_triangular(lower, seen, lower=True, overwrite_b=True, check_finite=False)
-        variance[at] -= np.einsum("re,re->e", reduced, reduced, dtype=np.float64)
+        part = slice(first, first + _ROWS)
+        seen = np.take(k_es[part], solution.active, axis=1)
+        seen *= carry
+        reduced = solve_triangular(lower, seen.T, lower=True, overwrite_b=True, check_finite=False)
+        variance[part] -= np.square(reduced.T).sum(axis=1, dtype=np.float64)
     # Sampled diagonals may fall short of what the counters take away; the nugget always stays in part.
     return np.maximum(variance, (NUGGET_SD / 2.0) ** 2)
 
