@@ -93,9 +93,7 @@ class NoiseAgent:
                 batches.extend(self._update(averaging, field, segments, now_ms))
         return batches
 
-    def _update(
-        self, averaging: str, field: _Field, segments: NDArray[np.int32], now_ms: int
-    ) -> list[Batch]:
+    def _update(self, averaging: str, field: _Field, segments: NDArray[np.int32], now_ms: int) -> list[Batch]:
         patches, grid = self._transfers.patches, self._transfers.grid
         delta = field.received[segments] - field.applied[segments]
         cells = noise_field.apply(field.accumulator, patches, segments, delta)
@@ -202,9 +200,7 @@ class NoiseAgent:
 
 def stored_levels(accumulator: NDArray[np.int64]) -> NDArray[np.uint16]:
     """Levels as they are published: 0.01 dB from -20 dB, 65535 where nothing is heard."""
-    level = noise_field.levels_db(accumulator)
-    stored = np.clip(np.rint((level - OFFSET_DB) / SCALE_DB), 0, UNKNOWN - 1)
-    return np.where(np.isnan(stored), UNKNOWN, stored).astype(np.uint16)
+    return noise_field.stored_levels(accumulator, offset_db=OFFSET_DB, scale_db=SCALE_DB, unknown=UNKNOWN)
 
 
 def level_accuracy(log_sd: float) -> float:

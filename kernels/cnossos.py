@@ -217,7 +217,10 @@ def _category_power(
     ratio = np.maximum(speed_kmh, V_POWER_MIN_KMH) / tables.V_REF_KMH
     warmth = _TEMPERATURE[m] * (tables.T_REF_C - temperature_c)
     energy = np.exp(rolling[:, None] + rolling_slope[:, None] * np.log(ratio) + warmth)
-    energy += np.exp(propulsion[:, None] + propulsion_slope[:, None] * (ratio - 1.0))
+    # From 500 Hz up the slopes of the propulsion are equal (table F-1): five bands share one exponential.
+    faster = np.exp(propulsion_slope[:4, None] * (ratio - 1.0))
+    energy[:4] += np.exp(propulsion[:4, None]) * faster
+    energy[4:] += np.exp(propulsion[4:, None]) * faster[3]
     energy *= flow_per_h / (1000.0 * np.maximum(speed_kmh, V_DENSITY_MIN_KMH))
     return np.stack([energy[list(bands)].sum(axis=0) for bands in BAND_GROUPS], axis=1)
 

@@ -147,6 +147,33 @@ def levels_db(accumulator: NDArray[np.int64]) -> NDArray[np.float32]:
     return level
 
 
+def stored_levels(
+    accumulator: NDArray[np.int64], *, offset_db: float, scale_db: float, unknown: int
+) -> NDArray[np.uint16]:
+    """Levels of a field in steps of ``scale_db`` from ``offset_db``, ``unknown`` where nothing is heard.
+
+    The same as rounding :func:`levels_db` to the step (a value half way may go to either side), in one pass.
+    """
+    stored = np.empty(accumulator.shape, dtype=np.uint16)
+    db_of_one = 10.0 * np.log10(POWER_QUANTUM_PW / 2.0**TRANSFER_BITS)
+    _store(accumulator, (db_of_one - offset_db) / scale_db, 10.0 / np.log(10.0) / scale_db, unknown, stored)
+    return stored
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _store(
+    accumulator: NDArray[np.int64], base: float, per_neper: float, unknown: int, stored: NDArray[np.uint16]
+) -> None:
+    for row in range(accumulator.shape[0]):
+        for column in range(accumulator.shape[1]):
+            energy = accumulator[row, column]
+            if energy <= 0:
+                stored[row, column] = unknown
+            else:
+                step = np.rint(base + per_neper * np.log(np.float64(energy)))
+                stored[row, column] = np.uint16(min(max(step, 0.0), unknown - 1.0))
+
+
 def headroom_bits(patches: Patches) -> float:
     """Bits between the loudest possible receptor, all segments at the largest power, and overflow.
 

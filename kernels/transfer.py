@@ -214,10 +214,7 @@ def _points(network: Network) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     start (``_N_STEPS s + k``).
     """
     counts = np.stack(
-        [
-            np.maximum(np.ceil(network.length_m / step), 1).astype(np.int64)
-            for step in _STEPS_M
-        ],
+        [np.maximum(np.ceil(network.length_m / step), 1).astype(np.int64) for step in _STEPS_M],
         axis=1,
     )
     starts = np.concatenate([[0], np.cumsum(counts.ravel())])

@@ -114,6 +114,19 @@ def test_doubling_all_powers_adds_3_01_db_everywhere(patches: transfer.Patches) 
     np.testing.assert_allclose(twice - once, 3.0103, atol=1e-4)
 
 
+def test_stored_levels_are_the_rounded_levels(patches: transfer.Patches) -> None:
+    power = random_power(np.random.default_rng(18), N, 4)
+    power[5:] = 0  # and most of the grid hears nothing
+    field = full(patches, power)
+    stored = noise_field.stored_levels(field, offset_db=-20.0, scale_db=0.01, unknown=65535)
+    level = noise_field.levels_db(field)
+    np.testing.assert_array_equal(stored == 65535, np.isnan(level))
+    heard = ~np.isnan(level)
+    assert heard.any()
+    assert not heard.all()
+    np.testing.assert_allclose(stored[heard] * 0.01 - 20.0, level[heard], atol=0.005 + 1e-4)
+
+
 def test_silencing_a_segment_raises_no_level(patches: transfer.Patches) -> None:
     power = random_power(np.random.default_rng(17), N, 4)
     before = full(patches, power)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cities.pack import City, load_city
-from studies.noise_transfers import RADIUS_BY_CAPACITY, prepare_noise, radius_m
+from kernels.cnossos import a_weighted_db, sound_power
+from studies.noise_transfers import RADIUS_BY_POWER, capacity_power_db, prepare_noise, radius_m
 
 CITY = """
 [city]
@@ -79,9 +80,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_radius_follows_the_capacity_and_paths_have_none(tmp_path: Path) -> None:
+def test_radius_follows_the_power_at_capacity_and_paths_have_none(tmp_path: Path) -> None:
     city = write_city(tmp_path / "toy")
-    np.testing.assert_array_equal(radius_m(city), [radius for _, radius in RADIUS_BY_CAPACITY] + [0.0])
+    power, radius = capacity_power_db(city), radius_m(city)
+    for segment, capacity in enumerate(CAPACITIES.values()):
+        light, truck = 2 * 0.95 * capacity, 2 * 0.025 * capacity  # two directions, 5 % trucks, half medium
+        level = [
+            a_weighted_db(sound_power(flow, 50.0, category, "DEF", 10.0))[0]
+            for flow, category in ((light, "1"), (truck, "2"), (truck, "3"))
+        ]
+        assert power[segment] == pytest.approx(10 * np.log10(np.sum(10 ** (np.array(level) / 10))))
+        assert radius[segment] == next(reach for least, reach in RADIUS_BY_POWER if power[segment] >= least)
+    assert len(set(radius[:3])) == 3
+    assert radius[3] == 0.0
 
 
 def test_transfers_are_built_once_then_mapped_from_the_cache(tmp_path: Path, cache: Path) -> None:
