@@ -128,11 +128,10 @@ def mean_inverse_wind(mean_wind_m_s: float) -> float:
 
 
 def hourly_factor(wind_m_s: float, mean_wind_m_s: float, tree_factor: float = 1.0) -> float:
-    """Factor from ``E theta`` to an hourly indication, ``F_k F_b (5 / u_mean) w(u) / mean(w)``, w = 1 /
-    max(u, 1).
+    """Factor from ``E theta`` to an hourly indication.
 
-    SRM1 is an annual method: this spreads its mean over the hours by their dilution and keeps the annual
-    mean. It is an indication, no legal value.
+    ``F_k F_b (5 / u_mean) w(u) / mean(w)`` with ``w = 1 / max(u, 1)``. SRM1 is an annual method: this spreads
+    its mean over the hours by their dilution and keeps the annual mean. It is an indication, no legal value.
 
     Raises
     ------

@@ -143,8 +143,7 @@ def annual_point_contribution(
     sigma_z0_m: float,
     rule: SigmaZRule = SigmaZRule.ADD,
 ) -> float:
-    """Contribution [ug/m3] of a source of 1 ug/s to the annual mean while the wind is in its sector, with
-    C_etmaal.
+    """Annual contribution [ug/m3] of a source of 1 ug/s while the wind is in its sector, with C_etmaal.
 
     ``n E dw / ((2 pi)^(3/2) sigma_z R C u) [exp(-(z-h)^2 / 2 sigma_z^2) + exp(-(z+h)^2 / 2 sigma_z^2)]``;
     times the frequency of the sector.
@@ -180,7 +179,7 @@ def plume_table(
 ) -> NDArray[np.float64]:
     """R times the plume [1/m] every 0.5 m from 0 to the reach, distances below 3.5 m as 3.5 m, at 5 m/s.
 
-    The product with R is smooth, so that linear interpolation is good to 1e-4 (tested); the power, logarithm
+    The product with R is smooth, so that linear interpolation is good to 1e-3 (tested); the power, logarithm
     and exponentials then cost once.
     """
     r = roughness

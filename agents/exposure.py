@@ -1,0 +1,296 @@
+"""From fields to the people who are exposed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cities.pack import City
+from kernels.exposure import UNKNOWN, beside_points, exposure_of
+from kernels.receptors import ReceptorGrid
+from streams.topics import Batch, Topic
+
+PERIOD_MS = 300_000
+WHOLE_CITY = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class _Zone:
+    """People of one zone: positions in the list of inhabited cells, and how many live there."""
+
+    name: str
+    cell: NDArray[np.int64]
+    people: NDArray[np.float64]
+    share_covered: float
+    people_by_tile: NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class _Field:
+    """Latest values of a quantity at the inhabited cells."""
+
+    stored: NDArray[np.uint16]
+    accuracy: NDArray[np.float64]
+    simulated: NDArray[np.bool_]
+    scale: float = 0.0
+    offset: float = 0.0
+    is_seen: bool = False
+
+
+class ExposureAgent:
+    """People above the thresholds of the city pack, by zone and for the whole city.
+
+    Consumes
+        fields.
+    Produces
+        exposure, every five minutes of event time, for the zones whose numbers changed and for the key "all".
+    Keeps
+        the latest values at inhabited receptors, and what was published.
+    Guarantees
+        who lives outside the receptor grid is not counted; the attributes say the share that is.
+
+    The municipality's total is spread over its residential streets by length, ten metres to either side:
+    derived.
+    """
+
+    name = "exposure"
+    consumes: tuple[Topic, ...] = (Topic.FIELDS,)
+    produces: tuple[Topic, ...] = (Topic.EXPOSURE,)
+
+    def __init__(self, city: City) -> None:
+        self._city = city
+        self._grid = city.grid
+        self._tile_number = {tile: t for t, tile in enumerate(city.grid.tiles())}
+        self._thresholds = _thresholds(city)
+        cells, self._zones = _zones(city)
+        self._tiles = _cells_by_tile(city.grid, cells)
+        self._n_cells = cells.size
+        self._fields = {key: self._new_field() for key in self._thresholds}
+        self._published: dict[str, list[list[float]]] = {}
+
+    def receive(self, batch: Batch) -> None:
+        if batch.topic != Topic.FIELDS:
+            return
+        quantity, averaging, row, column = batch.key.split("/")
+        field = self._fields.get((quantity, averaging))
+        if field is None:
+            return
+        tile = self._tile_number[int(row), int(column)]
+        position, within = self._tiles[tile]
+        field.stored[position] = batch.columns["values"][within]
+        field.accuracy[tile] = float(batch.attributes["accuracy"])
+        field.simulated[tile] = bool(batch.attributes["simulated"])
+        field.scale = float(batch.attributes["scale"])
+        field.offset = float(batch.attributes["offset"])
+        field.is_seen = True
+
+    def close(self, now_ms: int) -> Sequence[Batch]:
+        if now_ms % PERIOD_MS != 0 or not any(field.is_seen for field in self._fields.values()):
+            return ()
+        out = []
+        for zone in self._zones:
+            names, numbers = self._rows(zone)
+            if self._published.get(zone.name) == numbers:
+                continue
+            self._published[zone.name] = numbers
+            out.append(self._batch(zone, names, numbers, now_ms))
+        return tuple(out)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "fields": {
+                "/".join(key): {
+                    "stored": field.stored.copy(),
+                    "accuracy": field.accuracy.copy(),
+                    "simulated": field.simulated.copy(),
+                    "scale": field.scale,
+                    "offset": field.offset,
+                    "is_seen": field.is_seen,
+                }
+                for key, field in sorted(self._fields.items())
+            },
+            "published": {zone: [list(row) for row in rows] for zone, rows in self._published.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for key in self._fields:
+            kept = state["fields"]["/".join(key)]
+            self._fields[key] = _Field(
+                stored=np.array(kept["stored"]),
+                accuracy=np.array(kept["accuracy"]),
+                simulated=np.array(kept["simulated"]),
+                scale=float(kept["scale"]),
+                offset=float(kept["offset"]),
+                is_seen=bool(kept["is_seen"]),
+            )
+        self._published = {
+            zone: [[float(v) for v in row] for row in rows] for zone, rows in state["published"].items()
+        }
+
+    def _new_field(self) -> _Field:
+        n_tiles = len(self._tile_number)
+        return _Field(
+            stored=np.full(self._n_cells, UNKNOWN, dtype=np.uint16),
+            accuracy=np.full(n_tiles, np.nan),
+            simulated=np.zeros(n_tiles, dtype=np.bool_),
+        )
+
+    def _rows(self, zone: _Zone) -> tuple[list[tuple[str, str]], list[list[float]]]:
+        """Quantity and averaging, and (threshold, above, people, mean, p95, accuracy), of each row."""
+        names, numbers = [], []
+        for key, thresholds in self._thresholds.items():
+            field = self._fields[key]
+            if not field.is_seen:
+                continue
+            exposure = exposure_of(
+                field.stored[zone.cell], zone.people, np.array(thresholds), field.scale, field.offset
+            )
+            if exposure.people == 0.0:
+                continue
+            accuracy = self._accuracy(field, zone)
+            for threshold, above in zip(thresholds, exposure.people_above, strict=True):
+                names.append(key)
+                numbers.append(
+                    [
+                        threshold,
+                        float(round(above)),
+                        float(round(exposure.people)),
+                        round(exposure.mean, 2),
+                        round(exposure.p95, 2),
+                        accuracy,
+                    ]
+                )
+        return names, numbers
+
+    def _accuracy(self, field: _Field, zone: _Zone) -> float:
+        """Accuracy of the tiles, weighted by the people of the zone in them."""
+        known = np.isfinite(field.accuracy) & (zone.people_by_tile > 0.0)
+        people = zone.people_by_tile[known]
+        if not people.size:
+            return -1.0  # replaced by NaN when published: NaN equals nothing, not even itself
+        return round(float(people @ field.accuracy[known] / people.sum()), 3)
+
+    def _batch(
+        self, zone: _Zone, names: list[tuple[str, str]], numbers: list[list[float]], now_ms: int
+    ) -> Batch:
+        table = np.array(numbers, dtype=np.float64).reshape(-1, 6)
+        lived_in = zone.people_by_tile > 0.0
+        simulated = any(bool((field.simulated & lived_in).any()) for field in self._fields.values())
+        return Batch(
+            topic=Topic.EXPOSURE,
+            key=zone.name,
+            time_ms=now_ms,
+            columns={
+                "quantity": np.array([quantity for quantity, _ in names], dtype=object),
+                "averaging": np.array([averaging for _, averaging in names], dtype=object),
+                "threshold": table[:, 0],
+                "people_above": table[:, 1],
+                "people": table[:, 2],
+                "mean": table[:, 3],
+                "p95": table[:, 4],
+                "accuracy": np.where(table[:, 5] < 0.0, np.nan, table[:, 5]),
+            },
+            attributes={
+                "derived": "population total spread over residential streets by length",
+                "share_covered": zone.share_covered,
+                "simulated": simulated,
+                "network_hash": self._city.network_hash,
+            },
+        )
+
+
+def _thresholds(city: City) -> dict[tuple[str, str], tuple[float, ...]]:
+    """Thresholds by quantity and averaging from the keys ``<quantity>_<averaging>_<unit>`` of [exposure]."""
+    out = {}
+    for name, values in sorted(city.settings.get("exposure", {}).items()):
+        parts = name.split("_", 2)
+        if len(parts) == 3 and isinstance(values, list) and values:
+            out[parts[0], parts[1]] = tuple(float(v) for v in values)
+    return out
+
+
+def _zones(city: City) -> tuple[NDArray[np.int64], list[_Zone]]:
+    """Inhabited cells of the grid (sorted), and the people of each zone and of the whole city."""
+    total = city.settings.get("population", {}).get("total", math.nan)
+    is_home = np.zeros(city.network.n_segments, dtype=np.bool_)
+    is_home[city.car_edges.segment] = True
+    is_home &= city.class_values("residential").astype(np.bool_)
+    length = city.network.length_m
+    if not isinstance(total, int | float) or not total > 0 or not is_home.any():
+        return np.empty(0, dtype=np.int64), []
+    per_m = float(total) / float(length[is_home].sum())
+    cell, people, segment = [], [], []
+    for s in np.flatnonzero(is_home):
+        at = city.grid.cell_of(beside_points(city.network.polyline(int(s))))
+        cell.append(at)
+        people.append(np.full(at.size, per_m * length[s] / at.size))
+        segment.append(np.full(at.size, s))
+    all_cells, all_people = np.concatenate(cell), np.concatenate(people)
+    names, number = np.unique(np.array(city.segment_zones), return_inverse=True)
+    zone_of = number[np.concatenate(segment)]
+    is_covered = all_cells >= 0
+    cells = np.unique(all_cells[is_covered])
+    zones = []
+    for name in sorted({*names.tolist(), WHOLE_CITY}):
+        # a segment without a zone has the name of the whole city and belongs only to that
+        is_whole = name == WHOLE_CITY
+        of_zone = (
+            np.ones(zone_of.size, dtype=np.bool_) if is_whole else zone_of == np.searchsorted(names, name)
+        )
+        here = of_zone & is_covered
+        if here.any():
+            share = float(all_people[here].sum() / all_people[of_zone].sum())
+            zones.append(_zone(city.grid, name, cells, all_cells[here], all_people[here], share))
+    return cells, zones
+
+
+def _zone(
+    grid: ReceptorGrid,
+    name: str,
+    cells: NDArray[np.int64],
+    cell: NDArray[np.int64],
+    people: NDArray[np.float64],
+    share: float,
+) -> _Zone:
+    by_cell: NDArray[np.float64] = np.zeros(cells.size)
+    np.add.at(by_cell, np.searchsorted(cells, cell), people)
+    lived_in = np.flatnonzero(by_cell > 0.0)
+    by_tile: NDArray[np.float64] = np.zeros(len(grid.tiles()))
+    np.add.at(by_tile, _tile_of(grid, cells[lived_in]), by_cell[lived_in])
+    return _Zone(
+        name=name,
+        cell=lived_in,
+        people=by_cell[lived_in],
+        share_covered=round(share, 4),
+        people_by_tile=by_tile,
+    )
+
+
+def _tile_of(grid: ReceptorGrid, cell: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of the tile, in the order of ``grid.tiles()``, of each cell."""
+    number = np.empty(grid.shape, dtype=np.int64)
+    for t, (row, column) in enumerate(grid.tiles()):
+        number[grid.tile_slices(row, column)] = t
+    return np.asarray(number.ravel()[cell])
+
+
+def _cells_by_tile(
+    grid: ReceptorGrid, cells: NDArray[np.int64]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For each tile the positions in the list of cells, and their places in the flattened tile."""
+    tile = _tile_of(grid, cells)
+    row, column = np.divmod(cells, grid.n_columns)
+    out = []
+    for t, (tile_row, tile_column) in enumerate(grid.tiles()):
+        rows, columns = grid.tile_slices(tile_row, tile_column)
+        position = np.flatnonzero(tile == t)
+        within = (
+            (row[position] - rows.start) * (columns.stop - columns.start) + column[position] - columns.start
+        )
+        out.append((position, within))
+    return out

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from agents.exposure import ExposureAgent
+from streams.codec import decode_batch, encode_batch, pack_state, unpack_state
+from streams.topics import Batch, Topic
+
+PERIOD = 300_000
+START = 1_700_000_100_000
+
+
+def _tiles(city, quantity, field, scale=0.01, offset=0.0, accuracy=0.6):
+    batches = []
+    for row, column in city.grid.tiles():
+        part = field[city.grid.tile_slices(row, column)]
+        attributes = {
+            "scale": scale,
+            "offset": offset,
+            "accuracy": accuracy,
+            "simulated": True,
+            "rows": part.shape[0],
+            "columns": part.shape[1],
+        }
+        key = f"{quantity}/now/{row}/{column}"
+        batches.append(Batch(Topic.FIELDS, key, START, {"values": part.ravel()}, attributes=attributes))
+    return batches
+
+
+def _step(agent, time, batches):
+    for batch in batches:
+        agent.receive(batch)
+    return {batch.key: batch for batch in agent.close(time)}
+
+
+def _flat(city, value):
+    return np.full(city.grid.shape, value, dtype=np.uint16)
+
+
+def test_all_inside_people_are_above_a_threshold_that_all_exceed(lattice):
+    out = _step(ExposureAgent(lattice), START, _tiles(lattice, "no2", _flat(lattice, 3000)))
+    assert set(out) == {"all", "east", "west"}
+    whole = out["all"].columns
+    assert whole["quantity"].tolist() == ["no2", "no2"]
+    assert whole["threshold"].tolist() == [22.0, 40.0]
+    assert whole["people"].tolist() == [9000.0, 9000.0]  # all streets lie inside the receptors
+    assert whole["people_above"].tolist() == [9000.0, 0.0]
+    assert whole["mean"].tolist() == [30.0, 30.0]
+    assert whole["p95"].tolist() == [30.0, 30.0]
+    assert whole["accuracy"].tolist() == [0.6, 0.6]
+    assert out["all"].attributes["share_covered"] == 1.0
+    assert out["all"].attributes["simulated"]
+    assert "derived" in out["all"].attributes
+
+
+def test_people_follow_the_length_of_residential_streets(lattice):
+    out = _step(ExposureAgent(lattice), START, _tiles(lattice, "no2", _flat(lattice, 3000)))
+    length = lattice.network.length_m
+    street = lattice.road_class == 1
+    east = street & (np.array(lattice.segment_zones) == "east")
+    expected = 9000.0 * length[east].sum() / length[street].sum()
+    assert out["east"].columns["people"][0] == pytest.approx(expected, abs=0.51)
+    assert out["east"].columns["people"][0] + out["west"].columns["people"][0] == pytest.approx(9000, abs=1)
+
+
+def test_only_people_within_a_hot_half_are_above(lattice):
+    field = _flat(lattice, 2100)
+    field[:, lattice.grid.n_columns // 2 :] = 4500
+    out = _step(ExposureAgent(lattice), START, _tiles(lattice, "no2", field))
+    above = {zone: batch.columns["people_above"].tolist() for zone, batch in out.items()}
+    assert above["west"][1] < above["east"][1] <= out["east"].columns["people"][0]
+    assert above["all"][1] == pytest.approx(above["west"][1] + above["east"][1], abs=1)
+    assert out["all"].columns["p95"][0] == 45.0
+
+
+def test_noise_is_read_with_its_own_scale_and_offset(lattice):
+    out = _step(ExposureAgent(lattice), START, _tiles(lattice, "noise", _flat(lattice, 8000), offset=-20.0))
+    assert out["all"].columns["mean"].tolist() == [60.0]
+    assert out["all"].columns["people_above"].tolist() == [9000.0]
+
+
+def test_publishes_at_five_minutes_and_only_what_changed(lattice):
+    agent = ExposureAgent(lattice)
+    assert _step(agent, START - 60_000, _tiles(lattice, "no2", _flat(lattice, 3000))) == {}
+    assert len(_step(agent, START, [])) == 3
+    assert _step(agent, START + PERIOD, []) == {}
+    field = _flat(lattice, 3000)
+    field[:, 110:] = 5000  # only the east
+    assert set(_step(agent, START + 2 * PERIOD, _tiles(lattice, "no2", field))) == {"all", "east"}
+
+
+def test_people_outside_the_receptors_do_not_count_and_the_share_says_so(lattice):
+    grid = dataclasses.replace(lattice.grid, n_columns=100)
+    city = dataclasses.replace(lattice, grid=grid)
+    out = _step(ExposureAgent(city), START, _tiles(city, "no2", np.full(grid.shape, 3000, dtype=np.uint16)))
+    whole = out["all"]
+    assert 0.3 < whole.attributes["share_covered"] < 0.8
+    assert whole.columns["people"][0] == pytest.approx(9000 * whole.attributes["share_covered"], abs=1)
+
+
+def test_without_settings_nothing_is_published(lattice):
+    for missing in ("exposure", "population"):
+        settings = {key: value for key, value in lattice.settings.items() if key != missing}
+        agent = ExposureAgent(dataclasses.replace(lattice, settings=settings))
+        assert _step(agent, START, _tiles(lattice, "no2", _flat(lattice, 3000))) == {}
+
+
+def test_before_a_field_was_seen_nothing_is_published(lattice):
+    assert _step(ExposureAgent(lattice), START, []) == {}
+
+
+def test_a_restored_agent_goes_on_as_if_never_stopped(lattice):
+    agent, successor = ExposureAgent(lattice), ExposureAgent(lattice)
+    field = np.random.default_rng(3).integers(2000, 5000, lattice.grid.shape).astype(np.uint16)
+    _step(agent, START, _tiles(lattice, "no2", field))
+    successor.restore(unpack_state(pack_state(agent.snapshot())))
+    assert _step(successor, START + PERIOD, []) == {}
+    tiles = _tiles(lattice, "no2", field)[:1]
+    changed = dataclasses.replace(tiles[0], columns={"values": tiles[0].columns["values"] + np.uint16(500)})
+    one, other = (_step(a, START + 2 * PERIOD, [changed]) for a in (agent, successor))
+    assert set(one) == {"all", "east", "west"}
+    assert [encode_batch(b) for b in one.values()] == [encode_batch(b) for b in other.values()]
+
+
+def test_its_batches_travel(lattice):
+    out = _step(ExposureAgent(lattice), START, _tiles(lattice, "no2", _flat(lattice, 3000)))
+    back = decode_batch(encode_batch(out["all"]))
+    assert back.columns["quantity"].tolist() == ["no2", "no2"]
+    np.testing.assert_array_equal(back.columns["mean"], out["all"].columns["mean"])
