@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -28,14 +27,20 @@ class Frames:
         self._raster = MapRaster(city)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="raster")
         self._frames: OrderedDict[FrameKey, Future[NDArray[np.uint32]]] = OrderedDict()
+        self._pool.submit(self._warm_up)
 
-    async def frame(self, key: FrameKey) -> NDArray[np.uint32]:
-        """Image for a key; the drawing of one that another viewer asked for is waited for, not repeated."""
+    def frame(self, key: FrameKey) -> Future[NDArray[np.uint32]]:
+        """Image for a key, soon; a drawing that another viewer asked for is not repeated."""
         if key not in self._frames:
             self._frames[key] = self._pool.submit(self._draw, key)
             while len(self._frames) > REMEMBERED_FRAMES:
                 self._frames.popitem(last=False)
-        return await asyncio.wrap_future(self._frames[key])
+        return self._frames[key]
+
+    def _warm_up(self) -> None:
+        """Compile the drawing before the first viewer waits for it."""
+        for name in ("flow_car", "no2"):
+            self._draw((0, name, "now", Viewport(0.0, 0.0, 160.0, 160.0, 16, 16)))
 
     def _draw(self, key: FrameKey) -> NDArray[np.uint32]:
         _, name, averaging, view = key

@@ -1,7 +1,7 @@
 """Anti-aliased thick polylines and other pixel work, compiled.
 
-The map is drawn on the server because a browser takes seconds for tens of thousands of vector lines (measured:
-20,000 `segment` glyphs 0.73 s, 100,000 5.6 s, against 0.2 s for one image of the screen).
+The map is drawn on the server because a browser takes seconds for tens of thousands of vector lines
+(measured: 20,000 `segment` glyphs 0.73 s, 100,000 5.6 s, against 0.2 s for one image of the screen).
 All images have row 0 at the south, as Bokeh's image glyphs expect.
 """
 
@@ -209,7 +209,7 @@ def draw_field(
     tile : int
         Receptors along each side of a tile.
     to_column, to_row : (offset, factor)
-        Receptor coordinate of pixel ``p`` is ``offset + factor (p + 1/2)``, 0 at the centre of the first receptor.
+        Receptor coordinate of pixel ``p`` is ``offset + factor (p + 1/2)``, 0 at the centre of the first.
     """
     height, width = image.shape[0], image.shape[1]
     rows, columns = fraction.shape

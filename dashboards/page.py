@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import orjson
 from bokeh.document import Document
 from bokeh.events import Tap
 from bokeh.models import ColumnDataSource
+from numpy.typing import NDArray
 
 from cities.pack import City
 from dashboards import view
@@ -51,6 +53,7 @@ class Session:
         self._layer, self._averaging, self._segment = DEFAULT, "now", -1
         self._message = ""
         self._shown_frame: FrameKey | None = None
+        self._drawing: tuple[FrameKey, Future[NDArray[np.uint32]]] | None = None
         self._shown_state: tuple[Any, ...] = ()
         self._shown_clock: tuple[Any, ...] = ()
         self._beat_at = self._moved_at = 0.0
@@ -95,12 +98,15 @@ class Session:
     # ---- out ----
 
     async def tick(self) -> None:
-        """Send what has changed; the next tick waits until this one is written."""
+        """Send what has changed; the next tick waits until this one is written.
+
+        A frame is fetched when it is ready, not waited for: a waiting tick would hold back the clicks.
+        """
         now_s = asyncio.get_running_loop().time()
         self._send_clock(now_s)
         self._send_state()
         if now_s - self._moved_at >= SETTLE_S:
-            await self._send_frame()
+            self._send_frame()
 
     def _send_clock(self, now_s: float) -> None:
         status = self._control.status()
@@ -158,7 +164,13 @@ class Session:
             "step_wall_s": self._control.status().step_wall_s,
         }
 
-    async def _send_frame(self) -> None:
+    def _send_frame(self) -> None:
+        if self._drawing is not None:
+            key, image = self._drawing
+            if not image.done():
+                return
+            self._drawing, self._shown_frame = None, key
+            self._map.show(image.result(), key[3])
         viewport = self._map.viewport()
         if viewport is None:
             return
@@ -167,8 +179,7 @@ class Session:
         key = (self._board.version, self._layer, averaging, viewport)
         if key == self._shown_frame:
             return
-        self._map.show(await self._frames.frame(key), viewport)
-        self._shown_frame = key
+        self._drawing = (key, self._frames.frame(key))
 
     # ---- in ----
 

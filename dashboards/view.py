@@ -197,7 +197,7 @@ def _people_card(p: PeopleAbove) -> State:
     name, unit = QUANTITIES.get(p.quantity, (p.quantity, ""))
     return {
         "value": number(p.people_above),
-        "label": f"people, {name} {AVERAGINGS.get(p.averaging, p.averaging)} > {p.threshold:g}\u00a0{unit}",
+        "label": f"people, {name} {AVERAGINGS.get(p.averaging, p.averaging)} >\u00a0{p.threshold:g}\u00a0{unit}",
         "title": f"of {number(p.people)} residents (spread over streets: derived), "
         f"accuracy {number(p.accuracy, 2)}",
     }

@@ -1,0 +1,216 @@
+"""A town in memory for the tests of the page, batches for its board, and a control that notes what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pyproj import Transformer
+
+from cities.pack import City, load_city
+from dashboards.board import Board
+from kernels.network import Mode
+from streams.topics import Batch, Topic
+
+START_MS = 1_711_868_400_000  # 2024-03-31 09:00 in Helsinki, the day its clocks changed
+X0, Y0 = 385_000.0, 6_672_000.0
+SCRIPT_NAME = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+CITY = f"""
+[city]
+name = "testby"
+title = "Testby & Co"
+region = "testby"
+crs = "EPSG:3067"
+timezone = "Europe/Helsinki"
+attribution = "made up"
+[receptors]
+x_min = {X0}
+y_min = {Y0}
+x_max = {X0 + 1500}
+y_max = {Y0 + 1500}
+step_m = 10.0
+[[road_class]]
+code = 1
+name = "street"
+speed_kmh = 50.0
+lanes = 1.0
+width_m = 12.0
+capacity_veh_per_h = 900.0
+surface = "DEF"
+truck_share = 0.05
+truck_medium_share = 0.5
+regime = "free"
+srm = "srm1"
+motor = true
+bicycle = true
+residential = true
+source = "assumed"
+"""
+# id, name, ends relative to the receptors' corner [m]: a line west to east, one south to north, one diagonal
+STREETS = (
+    ("we", SCRIPT_NAME, (250.0, 750.0), (1250.0, 750.0)),
+    ("sn", "Long Lane", (750.0, 100.0), (750.0, 700.0)),
+    ("dia", "Slant Street", (250.0, 850.0), (650.0, 1350.0)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    now_ms: int = START_MS
+    start_ms: int = START_MS - 3_600_000
+    end_ms: int = START_MS + 3 * 3_600_000
+    playing: bool = True
+    speed: float = 20.0
+    finished: bool = False
+    step_wall_s: float = 0.25
+    mode: str = "REPLAY"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    sensor: str = "L7"
+    source: str = "loops"
+    mode: Mode = Mode.CAR
+    direction: str = "forward"
+    reading_per_h: float = 412.0
+    expected_per_h: float = 400.0
+    weight: float = 0.8
+    age_s: float = 45.0
+    simulated: bool = True
+
+
+class NotingControl:
+    """A control whose clock runs a second a call while it plays, and that notes each action."""
+
+    def __init__(self) -> None:
+        self.now = Status()
+        self.acknowledged: list[tuple[str, str, str]] = []
+
+    def play(self) -> None:
+        self.now = replace(self.now, playing=True)
+
+    def pause(self) -> None:
+        self.now = replace(self.now, playing=False)
+
+    def set_speed(self, speed: float) -> None:
+        self.now = replace(self.now, speed=speed)
+
+    def acknowledge(self, alarm_key: str, who: str, note: str) -> None:
+        self.acknowledged.append((alarm_key, who, note))
+
+    def status(self) -> Status:
+        if self.now.playing:
+            self.now = replace(self.now, now_ms=self.now.now_ms + 1000)
+        return self.now
+
+    def evidence(self, segment: int) -> Sequence[Proof]:
+        return [Proof()] if segment == 0 else []
+
+
+def make_town(folder: Path) -> City:
+    """Write the pack of the town and read it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "city.toml").write_text(CITY, encoding="utf-8")
+    to_lonlat = Transformer.from_crs("EPSG:3067", "EPSG:4326", always_xy=True)
+    features = []
+    for identifier, name, *ends in STREETS:
+        line = [to_lonlat.transform(X0 + x, Y0 + y) for x, y in ends]
+        properties = {"id": identifier, "name": name, "road_class": 1, "direction": "both"}
+        geometry = {"type": "LineString", "coordinates": line}
+        features.append({"type": "Feature", "properties": properties, "geometry": geometry})
+    collection = {"type": "FeatureCollection", "features": features}
+    (folder / "network.geojson").write_bytes(orjson.dumps(collection))
+    return load_city(folder)
+
+
+def densities(
+    flow_per_h: Sequence[float], *, mode: Mode = Mode.CAR, accuracy: float = 0.8, at_ms: int = START_MS
+) -> Batch:
+    """Flows of both directions of each street, in order; the backward one is half of the forward."""
+    n = len(flow_per_h)
+    segment = np.repeat(np.arange(n, dtype=np.int32), 2)
+    flow = (np.repeat(flow_per_h, 2) * np.tile([1.0, 0.5], n)).astype(np.float32)
+    columns: dict[str, NDArray[np.generic]] = {
+        "segment": segment,
+        "direction": np.tile([0, 1], n).astype(np.int8),
+        "mode": np.full(2 * n, int(mode), np.int8),
+        "flow_per_h": flow,
+        "speed_kmh": np.full(2 * n, 40.0, np.float32),
+        "lo90": 0.8 * flow,
+        "hi90": 1.25 * flow,
+        "accuracy": np.full(2 * n, accuracy, np.float32),
+        "age_s": np.where(segment == 0, 40.0, np.nan).astype(np.float32),
+        "simulated": segment == 0,
+    }
+    return Batch(Topic.DENSITIES, "t0", at_ms, columns)
+
+
+def emissions(power: int, *, nox: int = 1 << 20, n: int = 3, at_ms: int = START_MS) -> Batch:
+    """The same emission on every street; the power [quanta] is spread evenly over the band groups."""
+    columns: dict[str, NDArray[np.generic]] = {
+        "segment": np.arange(n, dtype=np.int32),
+        "nox": np.full(n, nox, np.int64),
+    }
+    for group in range(4):
+        columns[f"power{group}"] = np.full(n, power // 4, np.int64)
+    return Batch(Topic.EMISSIONS, "t0", at_ms, columns, attributes={"hours_seen": 0.3})
+
+
+def field(
+    city: City, quantity: str, values: NDArray[np.float64], *, averaging: str = "now", hours_seen: float = 0.3
+) -> list[Batch]:
+    """Tiles of a field; NaN becomes unknown."""
+    scale, offset = 0.01, -20.0 if quantity == "noise" else 0.0
+    batches = []
+    for row, column in city.grid.tiles():
+        part = values[city.grid.tile_slices(row, column)]
+        stored = np.where(np.isnan(part), 65535, np.rint((np.nan_to_num(part) - offset) / scale))
+        attributes = {
+            "scale": scale, "offset": offset, "unit": "", "rows": part.shape[0], "columns": part.shape[1],
+            "accuracy": 0.7, "simulated": True, "hours_seen": hours_seen,
+            "cells_updated": 7 if (row, column) == (0, 0) else 0,
+        }  # fmt: skip
+        batches.append(
+            Batch(
+                Topic.FIELDS,
+                f"{quantity}/{averaging}/{row}/{column}",
+                START_MS,
+                {"values": stored.astype(np.uint16).reshape(-1)},
+                attributes=attributes,
+            )
+        )
+    return batches
+
+
+def alarm(
+    key: str = "no2/we", *, state: str = "active unacknowledged", revision: int = 0, **fields: object
+) -> Batch:
+    """One transition of an alarm."""
+    rule, scope = key.split("/")
+    row: dict[str, object] = {
+        "state": state, "previous": "normal", "kind": "threshold", "rule": rule, "scope": scope, "priority": 1,
+        "title": "NO2 high", "value": 64.2, "threshold": 55.0, "unit": "ug/m3", "averaging": "now",
+        "accuracy": 0.82, "age_s": 20.0, "action": "reroute", "who": "", "note": "",
+        "x": X0 + 750.0, "y": Y0 + 750.0, "since_ms": START_MS - 60_000,
+    }  # fmt: skip
+    row.update(fields)
+    return Batch(Topic.ALARMS, key, START_MS, {k: np.array([v]) for k, v in row.items()}, revision=revision)
+
+
+def full_board(city: City) -> Board:
+    """A board after one step with all there is to see."""
+    board = Board(city)
+    x, y = np.meshgrid(city.grid.x() - X0, city.grid.y() - Y0)
+    board.apply(densities([400.0, 120.0, 40.0]))
+    board.apply(densities([90.0, 60.0, 30.0], mode=Mode.BICYCLE))
+    board.apply(emissions(4000))
+    for quantity, values in (("no2", 20 + x / 50), ("pm25", 11 + y / 300), ("noise", 40 + x / 40)):
+        for averaging in ("now", "1h"):
+            for batch in field(city, quantity, values, averaging=averaging):
+                board.apply(batch)
+    board.close(START_MS)
+    return board
