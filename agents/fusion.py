@@ -60,16 +60,16 @@ class FusionAgent:
     """Flows of cars, trucks and bicycles on every directed edge.
 
     Consumes
-        observations: counts of loops, radar, counters, Telraam and ANPR passages, with their speeds. Travel times
-        and area readings (Wi-Fi, telecom, bike share) are accepted and not yet used. A counter of both directions
-        is read as their sum; a reading that names another direction than its counter's is not used.
+        observations: counts of loops, radar, counters, Telraam and ANPR passages, with their speeds. Travel
+        times and area readings (Wi-Fi, telecom, bike share) are accepted and not yet used. A counter of both
+        directions is read as their sum; a reading of another direction than its counter's is not used.
     Produces
         densities: every step, all directed edges, in tiles of 1,000 segments.
     Keeps
         per counter: windowed count, exposure, speed, credit and doubt; per edge: the posterior variance.
     Guarantees
-        Without readings the flows are the prior's at that time of the day. A silent counter fades within hours.
-        The order of readings within a step, its batches and the wall clock change nothing.
+        Without readings the flows are the prior's at that time of the day. A silent counter fades within
+        hours. Batches and the wall clock change nothing.
     """
 
     name = "fusion"
@@ -79,7 +79,8 @@ class FusionAgent:
     def __init__(self, city: City, prior: Prior) -> None:
         if prior.network_hash != city.network_hash:
             raise ValueError(
-                f"prior: network_hash is {prior.network_hash}, the city's is {city.network_hash}; prepare the city again"
+                f"prior: network_hash is {prior.network_hash}, the city's is {city.network_hash}; "
+                "prepare the city again"
             )
         self._city = city
         self._zone = ZoneInfo(city.timezone)
@@ -229,7 +230,7 @@ class FusionAgent:
 
 
 def _freshness(fusion: ModeFusion, now_ms: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-    """Age of the newest reading of each edge [s], number of fresh counters, whether an input was simulated."""
+    """Age of the newest reading of each edge [s], fresh counters, whether an input was simulated."""
     sees, windows = fusion.counters.sees, fusion.windows
     row = np.repeat(np.arange(sees.shape[0]), np.diff(sees.indptr))
     heard = windows.newest_ms[row] >= 0
@@ -245,7 +246,11 @@ class _Speeds:
     """Speeds of all modes from the flows of motor traffic and the speeds that counters measure."""
 
     def __init__(
-        self, city: City, counters: CounterRows, capacity_per_h: NDArray[np.float64], middles: NDArray[np.float64]
+        self,
+        city: City,
+        counters: CounterRows,
+        capacity_per_h: NDArray[np.float64],
+        middles: NDArray[np.float64],
     ) -> None:
         segment = city.car_edges.segment
         self._free = city.speed_kmh[segment]
@@ -298,7 +303,8 @@ class _Tiles:
         tile = self._segment // TILE_SEGMENTS
         first = np.flatnonzero(np.diff(tile, prepend=-1))
         self._tiles = [
-            (int(tile[a]), slice(int(a), int(b))) for a, b in zip(first, np.append(first[1:], tile.size), strict=True)
+            (int(tile[a]), slice(int(a), int(b)))
+            for a, b in zip(first, np.append(first[1:], tile.size), strict=True)
         ]
 
     def batches(
@@ -317,6 +323,12 @@ class _Tiles:
             table[name] = values.astype(np.int16 if name == "sources" else np.float32)
         table["simulated"] = simulated[self._order]
         return [
-            Batch(Topic.DENSITIES, f"t{tile}", now_ms, {name: v[at] for name, v in table.items()}, 0, attributes)
+            Batch(
+                topic=Topic.DENSITIES,
+                key=f"t{tile}",
+                time_ms=now_ms,
+                columns={name: values[at] for name, values in table.items()},
+                attributes=attributes,
+            )
             for tile, at in self._tiles
         ]

@@ -1,4 +1,4 @@
-"""Fusion of the counters of one mode with its prior: the numbers behind :class:`agents.fusion.FusionAgent`."""
+"""Fusion of the counters of one mode with its prior: the numbers behind the fusion agent."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ModeFusion:
     Keeps
     -----
     windows : counts and exposures of each row
-    credit, doubt : (n_rows,) how far a row has earned trust; variance added to one that contradicts all others
+    credit, doubt : (n_rows,) trust that a row has earned; variance added to one that contradicts all others
     variance, class_scale : posterior variance of each edge, calibration of each road class
     """
 

@@ -1,9 +1,9 @@
 """Traffic assignment: shortest-path trees with tastes, loading of links and turns, capacity restraint.
 
-Trees are found with Dijkstra's algorithm on a binary heap [1]_ and loaded from the leaves to the root. Congestion
-follows the Bureau of Public Roads' volume-delay function [2]_ with successive averages [3]_. Each origin sees each
-link with its own taste (a multinomial probit by simulation [3]_); tastes come from a counter-based hash, so that a
-result depends on its seed alone and not on the order of evaluation.
+Trees are found with Dijkstra's algorithm on a binary heap [1]_ and loaded from the leaves to the root.
+Congestion follows the Bureau of Public Roads' volume-delay function [2]_ with successive averages [3]_. Each
+origin sees each link with its own taste (a multinomial probit by simulation [3]_); tastes come from a
+counter-based hash, so that a result depends on its seed alone and not on the order of evaluation.
 
 References
 ----------
@@ -194,10 +194,10 @@ def _taste(seed: int, number: int, sd: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _load_trees(
+def _load_trees(  # type: ignore[no-untyped-def]
     origins, destinations, demand, cost, taste_class, link_sd, class_sd, seed,
     tail, head, out_start, out_edge, in_slot, turn_start, flow, turn,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     n_nodes, n_edges = out_start.size - 1, tail.size
     distance, entry = np.empty(n_nodes), np.empty(n_nodes, np.int32)
     settled, amount = np.empty(n_nodes, np.int32), np.zeros(n_nodes)
@@ -233,10 +233,10 @@ def _load_trees(
 
 
 @njit(cache=True, error_model="numpy")
-def _tree(
+def _tree(  # type: ignore[no-untyped-def]
     origin, cost, head, out_start, out_edge, distance, entry, done, settled, heap_key, heap_node
-):  # type: ignore[no-untyped-def]
-    """Shortest-path tree: entry edge of each node, nodes in the order they are settled; returns their number."""
+):
+    """Shortest-path tree: entry edge of each node, nodes as they are settled; returns their number."""
     distance[:] = np.inf
     entry[:] = -1
     done[:] = False

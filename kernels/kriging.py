@@ -4,10 +4,10 @@ x = log(flow + 5) of all edges is Gaussian around the prior mean with covariance
 
     K = a_f^2 Phi Phi' + a_e^2 (A A') o exp(-d^2 / 2 L^2) + a_s^2 Q^-1 + a_n^2 I
 
-with features Phi (level and road class: what the crude demand gets wrong as a whole), anomalies A of an ensemble of
-assignments, the turn-share precision Q, and a nugget. Only the columns of K at the counter rows are formed. A counter
-row is H x: one edge, or both directions of a street linearised around the prior. Amplitudes were fitted by the
-leave-site-out log score on simulated cities.
+with features Phi (level and road class: what the crude demand gets wrong as a whole), anomalies A of an ensemble
+of assignments, the turn-share precision Q, and a nugget. Only the columns of K at the counter rows are formed. A
+counter row is H x: one edge, or both directions of a street linearised around the prior. Amplitudes were fitted
+by the leave-site-out log score on simulated cities.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def features(log_mean: NDArray[np.float64], road_class: NDArray[np.int64]) -> ND
     v = (log_mean - 4.0) / 1.5
     _, group = np.unique(road_class, return_inverse=True)
     dummies = np.eye(int(group.max(initial=-1)) + 1)[group]
-    columns = (np.full((v.size, 1), 3.0), v[:, None], v[:, None] ** 2 / 2.0, dummies, v[:, None] / 2.0 * dummies)
+    level = v[:, None]
+    columns = (np.full((v.size, 1), 3.0), level, level**2 / 2.0, dummies, level / 2.0 * dummies)
     return FEATURE_SCALE * np.concatenate(columns, axis=1)
 
 
@@ -159,9 +160,9 @@ def solve(
 ) -> Solution:
     """Weights of the rows with evidence.
 
-    Deviations from the prior are a first-order autoregression in time, the same everywhere: a reading made when
-    the autocorrelation with now is ``carry`` has covariance carry_i K with now, and C_ij = min(carry_i / carry_j,
-    carry_j / carry_i) with the others, so that old evidence fades to the prior.
+    Deviations from the prior are a first-order autoregression in time, the same everywhere: a reading made
+    when the autocorrelation with now is ``carry`` has covariance carry_i K with now, and
+    C_ij = min(carry_i / carry_j, carry_j / carry_i) with the others, so that old evidence fades to the prior.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def log_anomalies(
     x = np.log(members_per_h * REFERENCE_SCALE + OFFSET_PER_H)
     x -= x.mean(axis=0)
     x /= np.sqrt(max(1, x.shape[0] - 1))
-    values, vectors = np.linalg.eigh(x @ x.T)
+    _, vectors = np.linalg.eigh(x @ x.T)
     kept = vectors[:, ::-1][:, :rank]
     factor = x.T @ kept
     lost = np.maximum(0.0, (x**2).sum(axis=0) - (factor**2).sum(axis=1))

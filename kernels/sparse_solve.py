@@ -31,7 +31,7 @@ class SymmetricFactor:
             options={"SymmetricMode": True},
         )
         if not np.array_equal(factor.perm_r, factor.perm_c):
-            raise ValueError("matrix: the factor needed pivots off the diagonal, expected a positive definite matrix")
+            raise ValueError("matrix: needed pivots off the diagonal, expected a positive definite matrix")
         lower = csc_array(factor.L)
         self._place = np.asarray(factor.perm_c, dtype=np.int64)
         self._start = lower.indptr.astype(np.int64)

@@ -1,7 +1,7 @@
 """Speed of a stream from its flow, corrected by what is measured.
 
-The free-flow speed of a street and the volume-delay function of the Bureau of Public Roads give a first speed;
-measured speeds move it, fully on their own edge and damped on streets of like class nearby.
+The free-flow speed of a street and the volume-delay function of the Bureau of Public Roads give a first
+speed; measured speeds move it, fully on their own edge and damped on streets of like class nearby.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class SpeedCorrection:
         """
         n_classes = int(self.road_class.max(initial=0)) + 1
         at = self.road_class[self.edge]
-        by_class = np.bincount(at, weight * log_ratio, n_classes)
-        by_class /= np.bincount(at, weight, n_classes) + CLASS_DAMPING
+        by_class = np.bincount(at, weight * log_ratio, n_classes) / (
+            np.bincount(at, weight, n_classes) + CLASS_DAMPING
+        )
         log_factor = by_class[self.road_class]
         rest = log_ratio - log_factor[self.edge]
         log_factor = log_factor + (self.near @ (weight * rest)) / (self.near @ weight + NEIGHBOUR_DAMPING)
@@ -82,4 +83,5 @@ def speed_correction(
     site, at = site[like], at[like]
     d2 = ((xy[at] - xy[edge[site]]) ** 2).sum(axis=1)
     weight = np.exp(-d2 / (2.0 * (REACH_M / 2.0) ** 2))
-    return SpeedCorrection(edge, road_class, coo_array((weight, (at, site)), shape=(n_edges, n_sites)).tocsr())
+    near = coo_array((weight, (at, site)), shape=(n_edges, n_sites)).tocsr()
+    return SpeedCorrection(edge, road_class, near)

@@ -1,8 +1,9 @@
 """Precision of log flows from turning shares: what enters a street left the streets before it.
 
-For an edge b with upstream edges a, x_b = sum_a q_ab x_a + eps with q_ab = t_ab / (f_b + 3); and again for every
-edge with its downstream edges. Rows stack to M = I - (q), the precision is 1/2 M' V^-1 M over both, a weak proper
-part I / 5^2, and a weak tie of the two directions of a street. The constants were measured on simulated cities.
+For an edge b with upstream edges a, x_b = sum_a q_ab x_a + eps with q_ab = t_ab / (f_b + 3); and again for
+every edge with its downstream edges. Rows stack to M = I - (q), the precision is 1/2 M' V^-1 M over both, a
+weak proper part I / 5^2, and a weak tie of the two directions of a street. The constants were measured on
+simulated cities.
 """
 
 from __future__ import annotations
@@ -61,7 +62,11 @@ def turn_share_root(
 
 
 def _half(
-    row: NDArray[np.int64], column: NDArray[np.int64], t: NDArray[np.float64], flow: NDArray[np.float64], n: int
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+    t: NDArray[np.float64],
+    flow: NDArray[np.float64],
+    n: int,
 ) -> csr_array:
     """V^-1/2 M of one direction: each ``row`` edge as a mix of its ``column`` edges.
 

@@ -1,7 +1,7 @@
 """Crude demand from the network alone: zones, fringe nodes and gravity.
 
-It knows no land use and no counts: people live along the streets, traffic enters where roads end. Every guess is
-drawn anew for each member of an ensemble, so that its spread says how little is known.
+It knows no land use and no counts: people live along the streets, traffic enters where roads end. Every guess
+is drawn anew for each member of an ensemble, so that its spread says how little is known.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from cities.pack import City
 from kernels.network import DirectedEdges, Mode
 
 PEOPLE_PER_KM = 200.0  # of residential street, assumed where a city gives no population
-TRIPS_PER_PERSON_H = {Mode.CAR: 0.028, Mode.BICYCLE: 0.022}  # inside the city, average hour: 0.7 and 0.5 a day, assumed
+TRIPS_PER_PERSON_H = {Mode.CAR: 0.028, Mode.BICYCLE: 0.022}  # inside the city: 0.7 and 0.5 a day, assumed
 DETERRENCE_M = {Mode.CAR: 3_500.0, Mode.BICYCLE: 1_800.0}  # crow-fly, assumed
 FRINGE_SHARE = {Mode.CAR: 0.2, Mode.BICYCLE: 0.04}  # of an ending road's capacity used in the average hour
-MIN_FRINGE_CAPACITY_PER_H = 700.0  # a road of less capacity that ends is a cul-de-sac, not a way into the city
+MIN_FRINGE_CAPACITY_PER_H = 700.0  # of a way into the city; what ends with less is a cul-de-sac
 ZONE_LENGTH_M = 4_000.0  # of street; 300-400 zones for a city of 1,300 km
 MAX_ZONES = 360
 MIN_PART = 0.05  # of all nodes: smaller parts without a way back are gaps of the register
@@ -118,7 +118,8 @@ def draw_demand(zones: Zones, mode: Mode, rng: np.random.Generator) -> NDArray[n
     inner = produced[:, None] * attracted[None] * np.exp(-distance[:n, :n] / reach)
     np.fill_diagonal(inner, 0.0)
     inner = (inner + inner.T) / 2
-    trips[:n, :n] = _to_total(inner, zones.people.sum() * TRIPS_PER_PERSON_H[mode] * float(around(TOTAL_SD, 1)[0]))
+    inner_total = zones.people.sum() * TRIPS_PER_PERSON_H[mode] * float(around(TOTAL_SD, 1)[0])
+    trips[:n, :n] = _to_total(inner, inner_total)
     if total > n:
         enters = zones.enters_per_h * around(ZONE_SD / 2, total - n) * float(around(TOTAL_SD, 1)[0])
         leaves = zones.leaves_per_h * around(ZONE_SD / 2, total - n) * float(around(TOTAL_SD, 1)[0])
@@ -150,11 +151,11 @@ def _node_weight(city: City, edges: DirectedEdges) -> NDArray[np.float64]:
     homes = city.class_values("residential").astype(float) + 0.2 * city.class_values("bicycle").astype(float)
     segments = np.unique(edges.segment)
     half = (homes * city.network.length_m)[segments] / 2
-    weight = np.bincount(city.network.from_node[segments], half, n_nodes)
-    weight += np.bincount(city.network.to_node[segments], half, n_nodes)
-    weight += 1e-3 * (np.bincount(edges.from_node, minlength=n_nodes) > 0)  # a city of motorways has zones too
-    weight[~usable] = 0.0
-    return weight
+    ends = np.concatenate([city.network.from_node[segments], city.network.to_node[segments]])
+    weight = np.bincount(ends, np.tile(half, 2), n_nodes).astype(np.float64)
+    # A city of motorways has zones too.
+    weight = weight + 1e-3 * (np.bincount(edges.from_node, minlength=n_nodes) > 0)
+    return np.where(usable, weight, 0.0)
 
 
 def _halve(
@@ -194,8 +195,8 @@ def _fringe(
     usable *= np.minimum(1.0, capacity[edges.segment] / 4_000.0) ** 0.7
     if mode is not Mode.CAR:
         usable = np.minimum(usable, 40.0)
-    enters = np.bincount(edges.from_node, usable, n_nodes)
-    leaves = np.bincount(edges.to_node, usable, n_nodes)
+    enters = np.bincount(edges.from_node, usable, n_nodes).astype(np.float64)
+    leaves = np.bincount(edges.to_node, usable, n_nodes).astype(np.float64)
     node = np.flatnonzero((degree == 1) & (enters + leaves > 0)).astype(np.int32)
     fast = np.zeros(n_nodes)
     np.maximum.at(fast, edges.from_node, city.speed_kmh[edges.segment])

@@ -115,7 +115,9 @@ def _cache_path(city: City) -> Path:
 
 
 def _write(path: Path, city: City, priors: dict[Mode, ModePrior]) -> None:
-    arrays: dict[str, NDArray[Any]] = {"network_hash": np.array(city.network_hash), "version": np.array(VERSION)}
+    arrays: dict[str, NDArray[Any]] = {
+        "network_hash": np.array(city.network_hash), "version": np.array(VERSION),
+    }  # fmt: skip
     for mode, prior in priors.items():
         arrays |= {f"{mode.name.lower()}_{name}": values for name, values in pack(prior).items()}
     part = path.with_name(f"{path.stem}.part.npz")
@@ -128,7 +130,7 @@ def _read(path: Path, city: City) -> Prior | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             arrays = {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, ValueError, EOFError):
         return None  # cut off while it was written: computed again
@@ -149,7 +151,9 @@ def _read(path: Path, city: City) -> Prior | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write prior.npz into a city pack."""
-    parser = argparse.ArgumentParser(description=main.__doc__, epilog="example: python -m studies.prior cities/ghent")
+    parser = argparse.ArgumentParser(
+        description=main.__doc__, epilog="example: python -m studies.prior cities/<name>"
+    )
     parser.add_argument("city", type=Path, help="folder of the city pack")
     city = load_city(parser.parse_args(arguments).city)
     priors = _ensemble(
