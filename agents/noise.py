@@ -213,20 +213,17 @@ def level_accuracy(log_sd: float) -> float:
     return math.erf(WITHIN_DB / (sd_db * math.sqrt(2.0)))
 
 
-def _tile_range(box: NDArray[np.int32]) -> NDArray[np.int32]:
-    """First and last tile row, first and last tile column of boxes, (n, 4)."""
-    last = np.array([0, 1, 0, 1], dtype=np.int32)
-    return np.asarray((box - last) // TILE)
-
-
 def _touched_tiles(transfers: NoiseTransfers, segments: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Tiles that a patch of the segments overlaps, (tile rows, tile columns)."""
     rows, columns = (-(-n // TILE) for n in transfers.grid.shape)
-    touched = np.zeros((rows, columns), dtype=np.bool_)
     slots = transfers.patches.slot[segments]
-    for r0, r1, c0, c1 in np.unique(_tile_range(transfers.patches.box[slots[slots >= 0]]), axis=0):
-        touched[r0 : r1 + 1, c0 : c1 + 1] = True
-    return touched
+    box = transfers.patches.box[slots[slots >= 0]]
+    r0, c0 = box[:, 0] // TILE, box[:, 2] // TILE
+    r1, c1 = (box[:, 1] - 1) // TILE + 1, (box[:, 3] - 1) // TILE + 1
+    corners = np.zeros((rows + 1, columns + 1), dtype=np.int64)  # running sums count the boxes on a tile
+    for r, c, sign in ((r0, c0, 1), (r0, c1, -1), (r1, c0, -1), (r1, c1, 1)):
+        np.add.at(corners, (r, c), sign)
+    return np.asarray(corners.cumsum(axis=0).cumsum(axis=1)[:rows, :columns] > 0)
 
 
 def _segments_of_tiles(

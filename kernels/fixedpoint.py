@@ -10,7 +10,7 @@ air coefficient         2^-30 (ug/m3) / (ug/m/s)            int32
 pollutant emission      2^-20 ug/m/s                        int64
 air accumulator         2^-50 ug/m3, so +-8192 ug/m3        int64
 sound power per metre   40 dB re 1 pW/m                     int64 (20 bits: to 100 dB)
-noise transfer          -10 to -100 dB in 0.5 dB steps      uint8, 255 = none
+noise transfer          0 to -97 dB in 0.5 dB steps         uint8, 255 = none
 transfer table          2^39 for 0 dB                       int64
 ======================  ==================================  ==========================
 """
