@@ -213,41 +213,23 @@ def _points(network: Network) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     Returns the points (n, 2) relative to each segment's first vertex, and where those of segment s at step k
     start (``_N_STEPS s + k``).
     """
-    counts = np.stack(
-        [np.maximum(np.ceil(network.length_m / step), 1).astype(np.int64) for step in _STEPS_M],
-        axis=1,
-    )
-    starts = np.concatenate([[0], np.cumsum(counts.ravel())])
-    points = np.empty((int(starts[-1]), 2), dtype=np.float32)
-    _resample(network.vertex_xy, network.vertex_start, network.length_m, starts, points)
-    return points, starts
+    first = network.vertex_start[:-1]
+    legs = np.hypot(*np.diff(network.vertex_xy, axis=0).T)
+    legs[first[1:] - 1] = 0.0  # from the end of a segment to the beginning of the next
+    along = np.concatenate([[0.0], np.cumsum(legs)])
 
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def _resample(
-    xy: NDArray[np.float64],
-    vertex_start: NDArray[np.int64],
-    length_m: NDArray[np.float64],
-    starts: NDArray[np.int64],
-    points: NDArray[np.float32],
-) -> None:
-    for s in range(length_m.size):
-        first, last = vertex_start[s], vertex_start[s + 1] - 1
-        for k in range(_N_STEPS):
-            begin, end = starts[_N_STEPS * s + k], starts[_N_STEPS * s + k + 1]
-            step = length_m[s] / (end - begin)
-            v, passed = first, 0.0
-            piece = np.hypot(xy[v + 1, 0] - xy[v, 0], xy[v + 1, 1] - xy[v, 1])
-            for i in range(begin, end):
-                at = (i - begin + 0.5) * step
-                while at > passed + piece and v + 1 < last:
-                    passed += piece
-                    v += 1
-                    piece = np.hypot(xy[v + 1, 0] - xy[v, 0], xy[v + 1, 1] - xy[v, 1])
-                fraction = min((at - passed) / piece, 1.0)
-                for axis in range(2):
-                    here = xy[v, axis] + fraction * (xy[v + 1, axis] - xy[v, axis])
-                    points[i, axis] = here - xy[first, axis]
+    length = np.repeat(network.length_m, _N_STEPS)
+    count = np.maximum(np.ceil(length / np.tile(_STEPS_M, network.n_segments)), 1.0).astype(np.int64)
+    start = np.concatenate([[0], np.cumsum(count)])
+    line = np.repeat(np.arange(count.size), count)
+    number = np.arange(line.size) - start[line]
+    segment = line // _N_STEPS
+    at = along[first[segment]] + (number + 0.5) * (length / count)[line]
+    points = np.empty((line.size, 2), dtype=np.float32)
+    for axis in range(2):
+        xy = network.vertex_xy[:, axis]
+        points[:, axis] = np.interp(at, along, xy) - xy[first[segment]]
+    return points, start
 
 
 def _code_table() -> NDArray[np.uint8]:
@@ -313,7 +295,7 @@ def _build(
                 at += 1
 
 
-@njit(cache=True, error_model="numpy", nogil=True, inline="always")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _add_points(
     x: float,
     y: float,

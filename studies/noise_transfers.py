@@ -24,7 +24,7 @@ from kernels.transfer import (
     radial_table,
 )
 
-VERSION = "noise transfers 1"
+VERSION = "noise transfers 2"
 _TASK = "noise transfers"
 
 # Distance to which a road is heard [m], by its sound power at capacity [dB(A) re 1 pW/m], never by its

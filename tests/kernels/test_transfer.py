@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from shapely.geometry import LineString
 
 from kernels import transfer
 from kernels.cnossos import BAND_GROUPS, SOURCE_HEIGHT_M
@@ -145,6 +147,19 @@ def test_threads_change_nothing(network: Network, table: NDArray[np.float32]) ->
     np.testing.assert_array_equal(one.n_cells, two.n_cells)
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+
+
+def test_points_stand_in_the_middle_of_equal_pieces(network: Network) -> None:
+    points, start = transfer._points(network)
+    steps = transfer._STEPS_M
+    for segment in range(network.n_segments):
+        line = LineString(network.polyline(segment))
+        for k, step in enumerate(steps):
+            got = points[start[len(steps) * segment + k] : start[len(steps) * segment + k + 1]]
+            assert len(got) == math.ceil(line.length / step)
+            middles = [line.interpolate((i + 0.5) / len(got), normalized=True) for i in range(len(got))]
+            expected = np.array([(p.x, p.y) for p in middles]) - network.polyline(segment)[0]
+            np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
 def test_spectrum_adds_up_to_one_in_each_group() -> None:
