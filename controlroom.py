@@ -148,6 +148,8 @@ def _play(city: City, recording: Recording, options: argparse.Namespace) -> int:
         else:
             _play_with_page(city, engine, player, options)
         wall_s = time.monotonic() - started
+        if player.status().finished:  # else the last snapshot stands, which is whole
+            engine.save(player.offset)
         if recording.damage is not None:
             print(f"twinroom: {recording.path}: {recording.damage.reason}", file=sys.stderr)
         if options.report:

@@ -105,6 +105,11 @@ class Player:
             finished=self._finished,
         )
 
+    @property
+    def offset(self) -> int:
+        """Line to go on from after the last clock row that was handed over."""
+        return self._offset
+
     def play(self) -> None:
         with self._changed:
             self._anchor(self._playing)
@@ -157,9 +162,8 @@ class Player:
             if not self._wait_until(item.time_ms):
                 return
             self._sink.advance(item.time_ms, offset)
+            self._offset = offset
             self._now_ms = max(self._now_ms, item.time_ms)
-        if pending:
-            self._sink.receive(pending)
         self._finished = True
 
     def _anchor(self, was_playing: bool) -> None:

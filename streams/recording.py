@@ -72,7 +72,7 @@ class Recording:
         Without clock rows of its own the recording is given one each time the time of receipt passes ten
         seconds; its rows are then expected in order of receipt.
         """
-        derived_clock = 0
+        derived_clock = clock = 0
         for offset in range(start, len(self.lines)):
             raw = self.lines[offset]
             if not raw.strip():
@@ -83,11 +83,15 @@ class Recording:
                 if tick > derived_clock and (derived_clock == 0 or tick - derived_clock < 86_400_000):
                     derived_clock = tick
                     yield offset, ClockRow(tick)
+            if isinstance(item, ClockRow):
+                clock = item.time_ms
             yield offset + 1, item
-        if not self.has_clock and derived_clock:
-            yield len(self.lines), ClockRow(derived_clock + 120_000)
         if self.damage is not None:
             yield len(self.lines), self.damage
+        if not self.has_clock and derived_clock:
+            yield len(self.lines), ClockRow(derived_clock + 120_000)
+        elif self.damage is not None and clock:  # closes the step that the damage is told in
+            yield len(self.lines), ClockRow(clock + 60_000)
 
     def span_ms(self) -> tuple[int, int]:
         """First and last event time: from the header, else from the first and last readable rows."""

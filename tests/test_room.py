@@ -221,6 +221,7 @@ def test_a_truncated_recording_plays_and_says_where_it_breaks_off(
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     report = replay(toy_folder)
     assert 10 < report["steps"] < 90
+    assert report["topics"]["deadletters"] == 1
     assert "breaks off at byte" in capsys.readouterr().err
 
 

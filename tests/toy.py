@@ -219,7 +219,6 @@ def toy_rows(*, minutes: int = 90, scale: float = 1.0, bump: float = 1.0) -> lis
                     )
                 )
         rows.append({"source": "clock", "time": iso(stop + timedelta(seconds=30))})
-    rows.append({"source": "clock", "time": iso(end + timedelta(seconds=90))})
     return rows
 
 

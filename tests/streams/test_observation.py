@@ -70,7 +70,11 @@ def test_a_bad_field_is_named(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(RejectedError) as refused:
         parsed(**changes)
     assert refused.value.field == field
-    assert "expected" in refused.value.reason or "received" in refused.value.reason or "interval" in str(refused.value)
+    assert (
+        "expected" in refused.value.reason
+        or "received" in refused.value.reason
+        or "interval" in str(refused.value)
+    )
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_a_paused_player_stands_still_and_goes_on(recording: Recording) -> None:
     player.play()
     thread.join(timeout=10)
     assert player.status().finished
-    assert len(tape.clocks) == 11
+    assert len(tape.clocks) == 10
 
 
 def test_the_pace_follows_the_clock_given(recording: Recording) -> None:
