@@ -73,7 +73,7 @@ def _largest_far(columns: AirColumns, far: NDArray[np.int32], across: int, down:
         band = values[:, rows].max(axis=1, initial=0)
         for j in range(across):
             out[:, i, j] = band[:, _reach(j, x0, nodes.n_columns)].max(axis=1, initial=0)
-    return out.reshape(values.shape[0], -1)
+    return out.reshape(values.shape[0], down * across)
 
 
 def _reach(cell: int, first_m: float, n: int) -> slice:
