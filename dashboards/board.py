@@ -27,6 +27,16 @@ TREND_NAMES = (
     "no2",
     "noise",
 )
+CONSUMED = frozenset(
+    (
+        Topic.OBSERVATIONS,
+        Topic.DENSITIES,
+        Topic.EMISSIONS,
+        Topic.FIELDS,
+        Topic.EXPOSURE,
+        Topic.DEADLETTERS,
+    )
+)
 DENSITY_COLUMNS = ("flow_per_h", "speed_kmh", "accuracy", "lo90", "hi90", "age_s")
 
 
@@ -55,6 +65,11 @@ class Alarm:
     since_ms: int
     time_ms: int
     revision: int = 0
+
+    @property
+    def rank(self) -> int:
+        """1 to 3 by priority, 4 for the quality of data: its shape, letter and colour."""
+        return 4 if self.kind == "data quality" else min(max(self.priority, 1), 3)
 
     @property
     def is_active(self) -> bool:
@@ -163,12 +178,17 @@ class Board:
         with self._lock:
             if batch.topic is Topic.ALARMS:
                 self._apply_alarms(batch)
-            else:
+            elif batch.topic in CONSUMED:
                 self._pending.append(batch)
 
     def close(self, now_ms: int) -> None:
-        """End a step: what came in since the last one becomes visible."""
+        """End a step: what came in since the last one becomes visible.
+
+        A second end of the same step with nothing new, as after an operator's action, changes nothing.
+        """
         with self._lock:
+            if now_ms == self.now_ms and not self._pending:
+                return
             if now_ms < self.now_ms:  # a jump back: the trends would run backwards
                 self._history.clear()
             self._changed[:] = False
@@ -345,7 +365,7 @@ class Board:
         with self._lock:
             shown = [a for a in self._alarms.values() if a.state != "normal"]
         return sorted(
-            shown, key=lambda a: (not a.is_unacknowledged, not a.is_active, a.priority, -a.since_ms, a.key)
+            shown, key=lambda a: (not a.is_unacknowledged, not a.is_active, a.rank, -a.since_ms, a.key)
         )
 
     def feeds(self) -> list[FeedHealth]:

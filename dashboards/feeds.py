@@ -12,6 +12,8 @@ from streams.observation import Observation
 
 LATE_AFTER = 1.5  # expected intervals without a reading
 SILENT_AFTER = 3.0
+UNKNOWN_GAP_MS = 3_600_000  # until a feed has spoken twice: weather comes hourly
+MIN_EXPECTED_MS = 60_000  # a step: nothing is seen to be late sooner
 
 
 class FeedState(StrEnum):
@@ -52,9 +54,15 @@ class Reading:
 class _Source:
     n_rows: int = 0
     last_end_ms: int = 0
-    expected_ms: int = 0
+    longest_ms: int = 0
+    gap_ms: int = 0
     simulated: bool = False
     last_of_sensor: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def expected_ms(self) -> int:
+        """Time between readings, as the alarms reckon it too: the longest interval or the smallest gap."""
+        return max(self.longest_ms, self.gap_ms or UNKNOWN_GAP_MS, MIN_EXPECTED_MS)
 
 
 class Feeds:
@@ -75,9 +83,10 @@ class Feeds:
         source = self._sources.setdefault(row.source.value, _Source())
         source.n_rows += 1
         source.simulated = row.simulated
+        if source.last_end_ms and row.end_ms > source.last_end_ms:
+            source.gap_ms = min(source.gap_ms or UNKNOWN_GAP_MS, row.end_ms - source.last_end_ms)
         source.last_end_ms = max(source.last_end_ms, row.end_ms)
-        if row.end_ms > row.start_ms:
-            source.expected_ms = row.end_ms - row.start_ms
+        source.longest_ms = max(source.longest_ms, row.end_ms - row.start_ms)
         source.last_of_sensor[row.sensor] = max(source.last_of_sensor.get(row.sensor, 0), row.end_ms)
         mode = "" if row.mode is None else row.mode.name.lower()
         key = (row.source.value, row.sensor, mode, row.direction)
@@ -99,9 +108,9 @@ class Feeds:
         silence = now_ms - source.last_end_ms
         if source.n_rows == 0:
             state = FeedState.WAITING
-        elif source.expected_ms and silence > allowed:
+        elif silence > allowed:
             state = FeedState.SILENT
-        elif source.expected_ms and silence > LATE_AFTER * source.expected_ms:
+        elif silence > LATE_AFTER * source.expected_ms:
             state = FeedState.LATE
         else:
             state = FeedState.OK

@@ -17,7 +17,7 @@ from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from dashboards.board import Alarm
-from dashboards.colour import BACKGROUND, TEXT
+from dashboards.colour import BACKGROUND
 from dashboards.raster import Viewport
 
 MARKERS = {1: "triangle", 2: "diamond", 3: "circle", 4: "square"}
@@ -153,9 +153,9 @@ class MapPlot:
         self._alarms.data = {
             "x": [a.x for a in placed],
             "y": [a.y for a in placed],
-            "colour": [colours.get(a.priority, TEXT) for a in placed],
-            "marker": [MARKERS.get(a.priority, "circle") for a in placed],
-            "letter": [LETTERS.get(a.priority, "3") for a in placed],
+            "colour": [colours[a.rank] for a in placed],
+            "marker": [MARKERS[a.rank] for a in placed],
+            "letter": [LETTERS[a.rank] for a in placed],
             "ring": [30 if a.is_unacknowledged else 22 for a in placed],
         }
 

@@ -117,7 +117,7 @@ def legend_state(layer: Layer, averaging: str, hours_seen: float) -> State:
 
 def alarm_state(alarm: Alarm, clock: Clock) -> State:
     """One line of the alarm list."""
-    shape, letter = SHAPES.get(alarm.priority, SHAPES[3])
+    shape, letter = SHAPES[alarm.rank]
     detail = ""
     if math.isfinite(alarm.value):
         detail = f"{number(alarm.value, 1)} {alarm.unit}"
@@ -133,7 +133,7 @@ def alarm_state(alarm: Alarm, clock: Clock) -> State:
         "key": alarm.key,
         "shape": shape,
         "letter": letter,
-        "priority": alarm.priority,
+        "priority": alarm.rank,
         "title": alarm.title,
         "detail": detail,
         "state": alarm.state,
@@ -195,9 +195,10 @@ def _chosen(people: Iterable[PeopleAbove]) -> list[PeopleAbove]:
 
 def _people_card(p: PeopleAbove) -> State:
     name, unit = QUANTITIES.get(p.quantity, (p.quantity, ""))
+    when = AVERAGINGS.get(p.averaging, p.averaging)
     return {
         "value": number(p.people_above),
-        "label": f"people, {name} {AVERAGINGS.get(p.averaging, p.averaging)} >\u00a0{p.threshold:g}\u00a0{unit}",
+        "label": f"people, {name} {when} >\u00a0{p.threshold:g}\u00a0{unit}",
         "title": f"of {number(p.people)} residents (spread over streets: derived), "
         f"accuracy {number(p.accuracy, 2)}",
     }

@@ -207,3 +207,12 @@ def test_dead_letters_are_counted(city: City) -> None:
 def test_the_median_accuracy_is_of_the_car_flows(city: City) -> None:
     board = full_board(city)
     assert board.key_figures().median_accuracy == pytest.approx(0.8)
+
+
+def test_an_operators_action_between_steps_adds_no_step(city: City) -> None:
+    board = full_board(city)
+    board.apply(Batch(Topic.OPERATOR_ACTIONS, "no2/we", START_MS, {"action": np.array(["acknowledge"])}))
+    board.close(START_MS)
+    assert board.version == 1
+    assert board.key_figures().n_changed_segments == 3
+    assert board.trend(0)[0].size == 1

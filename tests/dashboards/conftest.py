@@ -1,0 +1,89 @@
+"""A running page and a browser, for the tests that drive it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cities.pack import City
+from dashboards.board import Board
+from dashboards.server import make_server
+from tests.dashboards.town import NotingControl, full_board, make_town
+
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@dataclass(slots=True)
+class Room:
+    """A running server, what it shows and who controls it."""
+
+    city: City
+    board: Board
+    control: NotingControl
+    server: Any
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}"
+
+    def on_loop(self, function: Callable[[], Any]) -> Any:
+        """Result of a call in the server's own thread."""
+        answer: Future[Any] = Future()
+        self.server.io_loop.add_callback(lambda: answer.set_result(function()))
+        return answer.result(timeout=30)
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+    """The page of a small town, served from a thread of its own."""
+    monkeypatch.setattr("dashboards.server.UNUSED_SESSION_MS", 500)
+    city = make_town(tmp_path / "town")
+    made = Room(city, full_board(city), NotingControl(), None)
+    ready = threading.Event()
+
+    def serve() -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        made.server = make_server(city, made.board, made.control, port=0)
+        made.server.start()
+        made.server.io_loop.add_callback(ready.set)
+        made.server.io_loop.start()
+        made.server.stop()
+        made.server.room.close()
+        made.server.io_loop.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    yield made
+    made.server.io_loop.add_callback(made.server.io_loop.stop)
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium; without one the test is skipped, except where it must be there."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("chromium is not installed: the page cannot be tested")
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()

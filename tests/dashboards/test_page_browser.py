@@ -1,0 +1,221 @@
+"""The page as an operator has it: in a browser."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from kernels.network import Mode
+from tests.dashboards.conftest import Room
+from tests.dashboards.town import SCRIPT_NAME, START_MS, alarm, densities, emissions
+
+pytestmark = pytest.mark.browser
+OpenPage = Callable[..., Any]
+DRAWN = """() => {
+  const found = window.twinroom && twinroom.state && Bokeh.documents[0].get_model_by_name("map");
+  return Boolean(found && found.renderers[0].data_source.data.image.length);
+}"""
+
+
+@pytest.fixture
+def open_page(room: Room, chromium: Any) -> Iterator[OpenPage]:
+    """Open the page with a query and wait until its map is drawn."""
+    errors: list[str] = []
+    pages = []
+
+    def opened(query: str = "") -> Any:
+        page = chromium.new_page(viewport={"width": 1366, "height": 768})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{room.address}/ops{query}")
+        page.wait_for_function(DRAWN, timeout=60_000)
+        pages.append(page)
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert errors == []
+
+
+def pixels(page: Any) -> NDArray[np.uint8]:
+    """The map as it is on the screen, (height, width, 3)."""
+    with Image.open(io.BytesIO(page.locator("#map-host").screenshot())) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def wait_for_state(page: Any, condition: str) -> None:
+    page.wait_for_function(f"() => {{ const s = twinroom.state; return {condition}; }}", timeout=30_000)
+
+
+def wait_for_new_image(page: Any, act: Callable[[], object]) -> None:
+    """Act, and wait until the map has been drawn anew."""
+    page.evaluate(
+        """() => { window.redrawn = false;
+          Bokeh.documents[0].get_model_by_name("map").renderers[0].data_source.properties.data.change
+            .connect(() => requestAnimationFrame(() => requestAnimationFrame(() => { window.redrawn = true; }))); }"""
+    )
+    act()
+    page.wait_for_function("window.redrawn", timeout=30_000)
+
+
+def test_the_map_is_drawn_and_the_root_leads_to_it(room: Room, open_page: OpenPage) -> None:
+    page = open_page()
+    image = pixels(page).astype(int)
+    assert (image.sum(axis=2) > 300).mean() > 0.002  # streets on a dark ground
+    assert np.unique(image.reshape(-1, 3), axis=0).shape[0] > 50
+    assert page.title().startswith("REPLAY")
+    page.goto(room.address)
+    assert page.url == f"{room.address}/ops"
+
+
+def test_a_layer_is_switched_by_its_button_and_by_its_key(open_page: OpenPage) -> None:
+    page = open_page()
+    flow = pixels(page)
+    wait_for_new_image(page, lambda: page.get_by_label("NO₂").check())
+    wait_for_state(page, 's.layer === "no2"')
+    no2 = pixels(page)
+    assert (np.abs(flow.astype(int) - no2).sum(axis=2) > 30).mean() > 0.3
+    assert page.locator("#legend-title").inner_text() == "NO₂"
+    page.keyboard.press("8")
+    wait_for_state(page, 's.layer === "noise"')
+    assert page.locator("#legend-unit").inner_text() == "dB(A)"
+    page.keyboard.press("9")
+    wait_for_state(page, 's.averaging === "1h"')
+    assert page.locator("#legend-averaging").inner_text() == "1 h mean (needs 1 h, has 0.3 h)"
+
+
+def test_a_street_whose_flow_rises_changes_colour_and_no_other_does(room: Room, open_page: OpenPage) -> None:
+    page = open_page()
+    before = pixels(page).astype(int)
+
+    def rise() -> None:
+        room.board.apply(densities([400.0, 2800.0, 40.0]))
+        room.board.close(START_MS + 60_000)
+
+    wait_for_new_image(page, rise)
+    changed = np.abs(pixels(page).astype(int) - before).sum(axis=2) > 30
+    rows, columns = np.nonzero(changed)
+    height, width = changed.shape
+    assert rows.size > 100
+    assert abs(columns.mean() - width / 2) < width * 0.05  # the street in the middle, from south to north
+    assert rows.min() > height * 0.4
+
+
+def test_pause_stops_the_clock_and_play_starts_it(room: Room, open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_function("twinroom.clock && !twinroom.clock.playing")
+    shown = page.locator("#local").inner_text()
+    heard = page.evaluate("twinroom.clock.beat")
+    page.wait_for_function(f"twinroom.clock.beat > {heard}")  # a beat later the clock has not moved
+    assert page.locator("#local").inner_text() == shown
+    assert "paused" in page.locator("#banner").inner_text()
+    page.keyboard.press("Space")
+    page.wait_for_function(f"document.getElementById('local').textContent !== '{shown}'")
+    assert room.control.now.playing
+
+
+def test_the_speed_is_set_by_its_button_and_by_its_key(room: Room, open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("button", name="60").click()
+    page.wait_for_function("twinroom.clock.speed === 60")
+    page.keyboard.press(".")
+    page.wait_for_function("twinroom.clock.speed === 'max'")
+    assert room.control.now.speed == float("inf")
+
+
+def test_an_alarm_is_acknowledged_by_button_and_by_key(room: Room, open_page: OpenPage) -> None:
+    page = open_page()
+    room.board.apply(alarm("no2/we", title="NO2 high"))
+    room.board.apply(alarm("noise/sn", title="Loud", priority=2))
+    wait_for_state(page, "s.alarms.length === 2")
+    page.get_by_role("button", name="Acknowledge: Loud").click()
+    page.keyboard.press("k")
+    page.wait_for_function("document.querySelectorAll('.acknowledge:disabled').length === 2")
+    for _ in range(100):
+        if len(room.control.acknowledged) == 2:
+            break
+        page.wait_for_timeout(20)
+    assert room.control.acknowledged == [("noise/sn", "local", ""), ("no2/we", "local", "")]
+    room.board.apply(alarm("no2/we", title="NO2 high", state="active acknowledged", who="local", revision=1))
+    wait_for_state(page, "s.alarms.some((a) => a.who === 'acknowledged by local')")
+
+
+def test_a_street_is_opened_by_a_click_and_closed_by_escape(open_page: OpenPage) -> None:
+    page = open_page()
+    box = page.locator("#map-host").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.7)
+    wait_for_state(page, "s.street && s.street.id === 'sn'")
+    assert page.locator(".street .name").inner_text() == "Long Lane"
+    page.keyboard.press("Escape")
+    wait_for_state(page, "s.street === null")
+
+
+def test_markup_in_the_name_of_a_street_is_shown_as_text(open_page: OpenPage) -> None:
+    page = open_page("?segment=we")
+    wait_for_state(page, "s.street !== null")
+    assert page.locator(".street .name").inner_text() == SCRIPT_NAME
+    assert page.evaluate("window.hacked") is None
+
+
+def test_doubling_the_emission_shows_three_decibels_more(room: Room, open_page: OpenPage) -> None:
+    page = open_page("?segment=sn")
+    number = page.locator('[data-level="Sound power L\'W"]')
+    before = float(number.inner_text())
+    room.board.apply(emissions(8000))
+    room.board.close(START_MS + 60_000)
+    wait_for_state(page, "s.version === 2")
+    assert float(number.inner_text()) - before == pytest.approx(3.01, abs=0.011)
+
+
+def test_an_unknown_segment_or_layer_gets_a_polite_message(open_page: OpenPage) -> None:
+    page = open_page("?segment=nowhere")
+    assert "no street segment “nowhere” in Testby & Co" in page.locator("#message").inner_text()
+    page = open_page("?layer=gravity")
+    assert "no layer “gravity”" in page.locator("#message").inner_text()
+
+
+def test_the_street_panel_shows_interval_accuracy_and_evidence(room: Room, open_page: OpenPage) -> None:
+    room.board.apply(densities([33.0, 22.0, 11.0], mode=Mode.TRUCK, accuracy=0.4))
+    room.board.close(START_MS + 60_000)
+    page = open_page("?segment=we")
+    wait_for_state(page, "s.street !== null")
+    rows = page.locator(".flows tbody tr")
+    assert rows.count() == 6
+    assert rows.nth(0).locator(".interval").get_attribute("title") == "90 % interval 320 to 500"
+    assert rows.nth(2).get_attribute("class") == "doubtful"
+    assert "loops L7" in page.locator(".evidence").inner_text()
+
+
+def test_a_silent_server_greys_the_map(
+    room: Room, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page()
+    assert not page.locator("#watchdog").is_visible()
+    room.control.pause()
+    page.wait_for_function("!twinroom.clock.playing")
+    monkeypatch.setattr("dashboards.page.BEAT_S", 1e9)  # the server goes silent
+    page.evaluate("twinroom.heard -= 60000")  # and a minute passes
+    page.locator("#watchdog").wait_for(state="visible")
+    assert "stale" in page.locator("body").get_attribute("class")
+
+
+def test_everything_fits_on_the_screen(room: Room, chromium: Any) -> None:
+    for width, height in ((1920, 1080), (1366, 768)):
+        page = chromium.new_page(viewport={"width": width, "height": height})
+        page.goto(f"{room.address}/ops?segment=we")
+        page.wait_for_function(DRAWN, timeout=60_000)
+        overflow = page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+        )
+        assert overflow == [width, height]
+        for part in ("header", "nav", "aside"):
+            inner, outer = page.locator(part).evaluate("(e) => [e.scrollWidth, e.clientWidth]")
+            assert inner <= outer, (part, width)
+        page.close()

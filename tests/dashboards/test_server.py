@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import gc
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bokeh.client import pull_session
+
+from dashboards.server import PortInUseError, make_server
+from tests.dashboards.conftest import Room
+from tests.dashboards.town import NotingControl, full_board, make_town
+
+N_VISITS = 50
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """True as soon as a condition holds, False when it has not within some seconds."""
+    event_at = time.monotonic() + seconds
+    while time.monotonic() < event_at:
+        if condition():
+            return True
+    return False
+
+
+def test_a_busy_port_is_named_with_what_to_do(tmp_path: Path) -> None:
+    city = make_town(tmp_path / "town")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUseError, match=f"port {port} is in use; choose another with --port"):
+            make_server(city, full_board(city), NotingControl(), port=port)
+
+
+def test_the_page_needs_nothing_from_outside(room: Room) -> None:
+    with urllib.request.urlopen(f"{room.address}/ops") as answer:
+        text = answer.read().decode()
+    assert "Testby &amp; Co" in text
+    outside = [part.split('"')[0] for part in text.split('src="')[1:] + text.split('href="')[1:]]
+    assert not [link for link in outside if link.startswith(("http:", "https:", "//"))]
+
+
+def test_a_foreign_page_may_not_open_the_websocket(room: Room) -> None:
+    request = urllib.request.Request(
+        f"{room.address}/ops/ws",
+        headers={
+            "Origin": "http://example.org",
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        },
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code == 403
+    refused.value.close()
+
+
+def test_visitors_that_leave_leave_nothing_behind(room: Room) -> None:
+    for _ in range(N_VISITS):
+        session = pull_session(url=f"{room.address}/ops")
+        assert session.document.get_model_by_name("map") is not None
+        session.close()
+
+    def is_forgotten() -> bool:
+        gc.collect()
+        return not room.on_loop(lambda: room.server.get_sessions("/ops")) and not room.server.room.sessions
+
+    assert wait_until(is_forgotten)
+    assert room.control.now.playing
