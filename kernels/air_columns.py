@@ -16,6 +16,7 @@ Coefficients are at a reference wind of 5 m/s. Quanta: :mod:`kernels.fixedpoint`
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ from kernels.emission import EMISSION_MAX_QUANTA
 from kernels.fixedpoint import AIR_COEFFICIENT_BITS, quantise_coefficient
 from kernels.gate import GateBound
 from kernels.receptors import ReceptorGrid
+from kernels.transfer import n_threads
 
 NEAR_INNER_M = 100.0
 NEAR_OUTER_M = 300.0
@@ -36,6 +38,7 @@ FAR_STEP_M = 50.0
 SUBSOURCE_STEPS_M = 1.0 * 2.0 ** np.arange(11)  # 1 to 1024 m
 STEP_PER_DISTANCE = 0.375
 UNIFORM_BOUND = -1.0
+ROAD_PARTS = 24  # shares of the roads that threads take in turn
 QUANTA = 2.0**AIR_COEFFICIENT_BITS
 COEFFICIENT_LIMIT = 2.0 - 2.0**-29  # of an int32; only a bounding coefficient may reach it
 
@@ -230,20 +233,30 @@ def bounding_columns(columns: AirColumns) -> RoadColumns:
 
 
 def _road_columns(columns: AirColumns, toward_x: float, toward_y: float, meander: float) -> RoadColumns:
+    """Both kinds of coefficients, roads shared among threads; each road writes only its own."""
     grid, far, points = columns.grid, columns.far, columns.subsources
     near = np.empty(columns.near_cell.size, dtype=np.int32)
-    largest_near = _fill_near(
-        near, columns.near_start, columns.near_cell, columns.near_distance_m, grid.x(), grid.y(), points.xy,
-        points.start, points.length_m, columns.plume_tables, columns.road_table, toward_x, toward_y, meander,
-    )  # fmt: skip
     far_values = np.empty(columns.far_distance_m.shape, dtype=np.int32)
     x = far.x_min + FAR_STEP_M * np.arange(far.n_columns)
     y = far.y_min + FAR_STEP_M * np.arange(far.n_rows)
-    largest_far = _fill_far(
-        far_values, columns.far_distance_m, x, y, points.xy, points.start, points.length_m,
-        columns.plume_tables, columns.road_table, toward_x, toward_y, meander,
-    )  # fmt: skip
-    largest = max(largest_near, largest_far)
+    grid_x, grid_y = grid.x(), grid.y()
+
+    def fill(first: int, last: int) -> float:
+        largest_near = _fill_near(
+            near, first, last, columns.near_start, columns.near_cell, columns.near_distance_m, grid_x, grid_y,
+            points.xy, points.start, points.length_m, columns.plume_tables, columns.road_table, toward_x,
+            toward_y, meander,
+        )  # fmt: skip
+        largest_far = _fill_far(
+            far_values, first, last, columns.far_distance_m, x, y, points.xy, points.start, points.length_m,
+            columns.plume_tables, columns.road_table, toward_x, toward_y, meander,
+        )  # fmt: skip
+        return max(largest_near, largest_far)
+
+    n_roads = int(columns.road_segment.size)
+    edges = np.unique(np.linspace(0, n_roads, ROAD_PARTS + 1).astype(int)).tolist()
+    with ThreadPoolExecutor(n_threads()) as pool:
+        largest = max(pool.map(fill, edges[:-1], edges[1:]), default=0.0)
     if not largest < COEFFICIENT_LIMIT and meander != UNIFORM_BOUND:
         raise AirColumnsError(
             f"coefficient of an SRM2 road: got {largest}, expected below 2 (ug/m3)/(ug/m/s)"
@@ -301,9 +314,11 @@ def _road_coefficient(
     return total * length / (last - first)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _fill_near(
     out: NDArray[np.int32],
+    first: int,
+    last: int,
     near_start: NDArray[np.int64],
     near_cell: NDArray[np.int32],
     distance: NDArray[np.float32],
@@ -319,7 +334,7 @@ def _fill_near(
     meander: float,
 ) -> float:
     largest = 0.0
-    for r in range(length.size):
+    for r in range(first, last):
         for k in range(near_start[r], near_start[r + 1]):
             row, column = divmod(near_cell[k], x.size)
             d = np.float64(distance[k])
@@ -341,9 +356,11 @@ def _fill_near(
     return largest
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _fill_far(
     out: NDArray[np.int32],
+    first: int,
+    last: int,
     distance: NDArray[np.float32],
     x: NDArray[np.float64],
     y: NDArray[np.float64],
@@ -357,7 +374,7 @@ def _fill_far(
     meander: float,
 ) -> float:
     largest = 0.0
-    for r in range(length.size):
+    for r in range(first, last):
         table, start_r = tables[road_table[r]], start[r]
         for i in range(y.size):
             for j in range(x.size):

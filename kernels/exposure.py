@@ -77,6 +77,6 @@ def exposure_of(
     return Exposure(
         people=total,
         people_above=tuple(above),
-        mean=float(histogram @ values) / total,
+        mean=float((histogram * values).sum()) / total,
         p95=float(values[int(np.searchsorted(below, 0.95 * total))]),
     )
