@@ -15,6 +15,7 @@ from agents.fusion_counters import INSTRUMENTS, CounterRows, counter_rows
 from agents.fusion_covariance import edges_of, prepare_kriging
 from agents.fusion_mode import Estimate, ModeFusion
 from cities.pack import City
+from kernels.conservation import junctions
 from kernels.network import Mode
 from kernels.prior import Prior
 from kernels.profile import DEFAULT_HOURLY, day_profile
@@ -96,7 +97,13 @@ class FusionAgent:
             # Cycle tracks have no capacity of their own; 3,000 bicycles an hour fill one.
             limit = np.full(segment.size, 3_000.0) if mode is Mode.BICYCLE else capacity[segment]
             self._modes[mode] = ModeFusion(
-                prior.modes[mode], counters[mode], krigings[mode], city.road_class[segment], limit
+                prior.modes[mode],
+                counters[mode],
+                krigings[mode],
+                city.road_class[segment],
+                limit,
+                # Conservation is worth its time where flows are large: it gained nothing for other modes.
+                junctions(edges_of(city, mode), city.network.n_nodes) if mode is Mode.CAR else None,
             )
         self._row_of = {
             (sensor.id, mode): row

@@ -16,7 +16,7 @@ from kernels.network import DirectedEdges, Mode
 from kernels.prior import Prior
 from kernels.turnshare import turn_share_root
 
-VERSION = 1
+VERSION = 2
 
 
 def edges_of(city: City, mode: Mode) -> DirectedEdges:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agents.fusion_counters import CounterRows
 from agents.fusion_windows import Windows
+from kernels.conservation import Junctions, conserve
 from kernels.kriging import (
     Kriging,
     Solution,
@@ -78,8 +79,11 @@ class ModeFusion:
         kriging: Kriging,
         road_class: NDArray[np.int16],
         capacity_per_h: NDArray[np.float64],
+        nodes: Junctions | None,
     ) -> None:
         self.prior, self.counters, self.kriging = prior, counters, kriging
+        self._nodes = nodes
+        self._is_uninformed = True  # the variances know of no counter yet
         self._flow = prior.flow_per_h.astype(np.float64)
         self._ceiling = np.log(FULL_CAPACITY * capacity_per_h + OFFSET_PER_H)
         codes, self._class = np.unique(road_class, return_inverse=True)
@@ -109,6 +113,7 @@ class ModeFusion:
         readings = self.readings(now_ms, scale)
         if readings.active.size == 0:
             self.variance = self.kriging.variance.astype(np.float32)
+            self._is_uninformed = True
             return Estimate(self._flow * scale, self.prior.log_mean(scale), np.sqrt(self.variance), readings)
         solution = solve(
             self.kriging, readings.active, readings.deviation, readings.noise, readings.carry
@@ -116,10 +121,24 @@ class ModeFusion:
         minute = now_ms // 60_000 % PARTS
         if minute == 0:
             self._judge(readings, solution)
-        self._renew(solution, minute)
+        for part in range(PARTS) if self._is_uninformed else (minute,):
+            self._renew(solution, part)
+        self._is_uninformed = False
         mean = np.minimum(self.prior.log_mean(scale) + posterior_shift(self.kriging, solution), self._ceiling)
+        if self._nodes is not None:
+            mean = self._conserved(mean, self._nodes)
         flow = np.maximum(np.exp(mean) - OFFSET_PER_H, 0.0)
         return Estimate(flow, mean, np.sqrt(self.variance.astype(np.float64)), readings)
+
+    def _conserved(
+        self, mean: NDArray[np.float64], nodes: Junctions
+    ) -> NDArray[np.float64]:
+        """Flows that also obey conservation; what starts and ends at a node grows with all traffic."""
+        ceiling = np.maximum(mean, np.log(OFFSET_PER_H))
+        growth = (np.exp(ceiling) - OFFSET_PER_H).sum() / max(self._flow.sum(), 1e-9)
+        source = nodes.net_inflow(self._flow) * growth
+        variance = self.variance.astype(np.float64)
+        return np.minimum(conserve(mean, variance, nodes, source), self._ceiling)
 
     def _renew(self, solution: Solution, part: int) -> None:
         """Posterior variance of one part of the edges."""
@@ -154,9 +173,10 @@ class ModeFusion:
 
     def snapshot(self) -> dict[str, Any]:
         kept = {name: getattr(self, name).copy() for name in ("credit", "doubt", "class_scale", "variance")}
-        return {"windows": self.windows.snapshot(), **kept}
+        return {"windows": self.windows.snapshot(), "is_uninformed": self._is_uninformed, **kept}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.windows.restore(state["windows"])
+        self._is_uninformed = bool(state["is_uninformed"])
         for name in ("credit", "doubt", "class_scale", "variance"):
             setattr(self, name, np.array(state[name]))

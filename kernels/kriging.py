@@ -22,7 +22,7 @@ from scipy.sparse import csr_array
 from kernels.prior import REFERENCE_SCALE, ModePrior
 from kernels.sparse_solve import BLOCK, SymmetricFactor
 
-FEATURE_SD, ENSEMBLE_SD, STREAM_SD, NUGGET_SD = 0.36, 0.9, 0.22, 0.09  # a_f, a_e, a_s, a_n
+FEATURE_SD, ENSEMBLE_SD, STREAM_SD, NUGGET_SD = 0.36, 0.9, 0.9, 0.09  # a_f, a_e, a_s, a_n
 FEATURE_SCALE = 0.7
 LOCAL_M = 1_500.0  # L
 N_PROBES = 128  # samples for diag Q^-1: 12 % of a variance
