@@ -20,8 +20,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from studies.observe_rows import FineTruth, all_rows, read_fine, stamp
+from studies.observe_rows import all_rows, stamp
 from studies.observe_sensors import Placed, place_sensors, sensors_geojson
+from studies.truth import read_fine
 from studies.truth_morning import Morning, read_morning
 from studies.truth_network import bicycle_edges, car_edges, read_streets
 
@@ -37,7 +38,7 @@ def make_recording(folder: Path, fine: Path) -> tuple[Morning, list[Placed], lis
     streets = read_streets(folder / "network.geojson", morning.crs)
     cars, bicycles = car_edges(streets, morning.seed), bicycle_edges(streets, morning.seed)
     sensors = place_sensors(morning, streets, cars, bicycles)
-    truth: FineTruth = read_fine(fine, cars, bicycles)
+    truth = read_fine(fine, cars, bicycles)
     rows = [_line(row) for row in all_rows(morning, streets, sensors, truth)]
     header = {
         "format": "twinroom-recording",

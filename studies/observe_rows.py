@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from studies import observe_models as models
 from studies.observe_models import FloatArray, Luck
 from studies.observe_sensors import Placed
+from studies.truth import Truth
 from studies.truth_morning import Morning
 from studies.truth_network import Edges, Streets
 
@@ -31,47 +30,12 @@ PAIRS_PER_CAMERA = 2
 PAIR_SHARE, PAIR_LENGTH_M = 0.75, 2_500.0  # of the smaller flow on the way, how many pass both cameras
 
 
-@dataclass(frozen=True, slots=True)
-class FineTruth:
-    """True flow of every minute, in the order of the edges.
-
-    Attributes
-    ----------
-    cars, bicycles : Edges
-    flow : of car, truck and bicycle, (n_edges, n_minutes) float32
-        [1/h]
-    speed_kmh : (n_car_edges, n_minutes) float32
-        NaN while closed [km/h].
-    """
-
-    cars: Edges
-    bicycles: Edges
-    flow: dict[str, NDArray[np.float32]]
-    speed_kmh: NDArray[np.float32]
-
-
-def read_fine(path: Path, cars: Edges, bicycles: Edges) -> FineTruth:
-    """Read what ``studies.truth --fine`` kept.
-
-    Raises
-    ------
-    ValueError
-        If it belongs to another network.
-    """
-    with np.load(path) as kept:
-        for mode, edges in (("car", cars), ("bicycle", bicycles)):
-            if not np.array_equal(kept[f"{mode}_segment"], edges.segment):
-                raise ValueError(f"{path}: {mode}_segment: is of another network than network.geojson")
-        flow = {mode: kept[mode] for mode in ("car", "truck", "bicycle")}
-        return FineTruth(cars, bicycles, flow, kept["speed_kmh"])
-
-
 def stamp(moment: datetime) -> str:
     """UTC time to the second."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def all_rows(morning: Morning, streets: Streets, sensors: list[Placed], truth: FineTruth) -> Iterator[Row]:
+def all_rows(morning: Morning, streets: Streets, sensors: list[Placed], truth: Truth) -> Iterator[Row]:
     """All readings of all sensors."""
     for sensor in sensors:
         if sensor.source in ("loops", "radar"):
@@ -116,7 +80,7 @@ def _row(
     return row | values
 
 
-def _loop_rows(morning: Morning, sensor: Placed, truth: FineTruth) -> Iterator[Row]:
+def _loop_rows(morning: Morning, sensor: Placed, truth: Truth) -> Iterator[Row]:
     luck, minutes = Luck(morning.seed, sensor.id), sensor.interval_min
     n = morning.n_minutes // minutes
     delay = models.delay_s(sensor.source, luck, n)
@@ -133,7 +97,7 @@ def _loop_rows(morning: Morning, sensor: Placed, truth: FineTruth) -> Iterator[R
             yield _row(morning, sensor.id, sensor.source, k, minutes, int(delay[k]), **values, simulated=True)
 
 
-def _mean_speed(truth: FineTruth, edge: int, minutes: int) -> FloatArray:
+def _mean_speed(truth: Truth, edge: int, minutes: int) -> FloatArray:
     """Mean speed of the vehicles of each interval, NaN where nothing may drive."""
     speed = truth.speed_kmh[edge].reshape(-1, minutes)
     weight = np.where(np.isnan(speed), 0.0, truth.flow["car"][edge].reshape(-1, minutes) + 1e-3)
@@ -144,15 +108,15 @@ def _mean_speed(truth: FineTruth, edge: int, minutes: int) -> FloatArray:
     return mean
 
 
-def _telraam_rows(morning: Morning, sensor: Placed, truth: FineTruth) -> Iterator[Row]:
+def _telraam_rows(morning: Morning, sensor: Placed, truth: Truth) -> Iterator[Row]:
     luck, minutes = Luck(morning.seed, sensor.id), sensor.interval_min
     n = morning.n_minutes // minutes
     gain = models.telraam_gain(Luck(morning.seed, sensor.site))
     uptime = models.telraam_uptime(luck, n)
     delay = models.delay_s(sensor.source, luck, n)
     cycle = np.flatnonzero(
-        (truth.bicycles.segment == truth.cars.segment[sensor.edge])
-        & (truth.bicycles.direction == truth.cars.direction[sensor.edge])
+        (truth.bicycle_edges.segment == truth.car_edges.segment[sensor.edge])
+        & (truth.bicycle_edges.direction == truth.car_edges.direction[sensor.edge])
     )[0]
     for mode in sensor.modes:
         flow = truth.flow[mode][cycle if mode == "bicycle" else sensor.edge]
@@ -166,7 +130,7 @@ def _telraam_rows(morning: Morning, sensor: Placed, truth: FineTruth) -> Iterato
             )  # fmt: skip
 
 
-def _anpr_rows(morning: Morning, sensor: Placed, truth: FineTruth) -> Iterator[Row]:
+def _anpr_rows(morning: Morning, sensor: Placed, truth: Truth) -> Iterator[Row]:
     luck, minutes = Luck(morning.seed, sensor.id), sensor.interval_min
     delay = models.delay_s(sensor.source, luck, morning.n_minutes // minutes)
     for mode in sensor.modes:
@@ -180,18 +144,18 @@ def _anpr_rows(morning: Morning, sensor: Placed, truth: FineTruth) -> Iterator[R
             )  # fmt: skip
 
 
-def _pair_rows(morning: Morning, cameras: list[Placed], truth: FineTruth) -> Iterator[Row]:
+def _pair_rows(morning: Morning, cameras: list[Placed], truth: Truth) -> Iterator[Row]:
     """Travel times between each camera and the two that are next on the way; no row where nothing matched."""
-    time_s = truth.cars.length_m / (np.nan_to_num(truth.speed_kmh, nan=1.0) / 3.6).mean(axis=1)
+    time_s = truth.car_edges.length_m / (np.nan_to_num(truth.speed_kmh, nan=1.0) / 3.6).mean(axis=1)
     minutes = 5
     n = morning.n_minutes // minutes
     for camera in cameras:
-        for other, way in _next_cameras(truth.cars, time_s, camera, cameras):
+        for other, way in _next_cameras(truth.car_edges, time_s, camera, cameras):
             flow = _over(truth.flow["car"][way] + truth.flow["truck"][way], minutes)
-            length_m = truth.cars.length_m[way].sum()
+            length_m = truth.car_edges.length_m[way].sum()
             mean = PAIR_SHARE * np.exp(-length_m / PAIR_LENGTH_M) * flow.min(axis=0) * minutes / 60.0
             speed = _over(np.nan_to_num(truth.speed_kmh[way], nan=1.0), minutes)
-            true_time_s = (truth.cars.length_m[way][:, None] / (speed / 3.6)).sum(axis=0)
+            true_time_s = (truth.car_edges.length_m[way][:, None] / (speed / 3.6)).sum(axis=0)
             luck = Luck(morning.seed, f"{camera.id} {other.id}")
             reads = tuple(models.anpr_read_rate(Luck(morning.seed, c.id)) for c in (camera, other))
             vehicles, seen_s = models.anpr_pairs(mean, true_time_s, luck, (reads[0], reads[1]))
@@ -279,7 +243,7 @@ def _weather_rows(morning: Morning, sensor: Placed) -> Iterator[Row]:
 
 
 def _wifi_rows(
-    morning: Morning, zones: list[Placed], truth: FineTruth, middles: NDArray[np.float64]
+    morning: Morning, zones: list[Placed], truth: Truth, middles: NDArray[np.float64]
 ) -> Iterator[Row]:
     if not zones:
         return
@@ -319,7 +283,7 @@ def _wifi_rows(
 
 
 def _telecom_rows(
-    morning: Morning, cells: list[Placed], truth: FineTruth, middles: NDArray[np.float64]
+    morning: Morning, cells: list[Placed], truth: Truth, middles: NDArray[np.float64]
 ) -> Iterator[Row]:
     """Devices on the move in a cell; those at rest are not reported by this feed."""
     if not cells:
@@ -346,9 +310,7 @@ def _telecom_rows(
             )
 
 
-def _distinct_people(
-    truth: FineTruth, area: Placed, middles: NDArray[np.float64], minutes: int
-) -> FloatArray:
+def _distinct_people(truth: Truth, area: Placed, middles: NDArray[np.float64], minutes: int) -> FloatArray:
     """Different people who travel through an area in each interval, (n_intervals,).
 
     Those present are flow x length / speed; with a mean stay w, an interval h sees (1 + h / w) times as many.
@@ -358,7 +320,7 @@ def _distinct_people(
     people = np.zeros(truth.speed_kmh.shape[1] // minutes)
     size_km = float(np.sqrt(area.polygon.area)) / 1000.0 if area.polygon is not None else 0.0
     for mode, occupants in OCCUPANTS.items():
-        edges = truth.bicycles if mode == "bicycle" else truth.cars
+        edges = truth.bicycle_edges if mode == "bicycle" else truth.car_edges
         which = np.flatnonzero(inside[edges.segment])
         if which.size == 0:
             continue

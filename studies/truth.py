@@ -4,9 +4,10 @@ An equilibrium of zones by aequilibrae at several clock times, loaded from every
 closure is a second set of assignments on the network without the closed segments. Nothing here knows how
 an estimator works: no import from the packages that make one, own zones, own speeds, own demand.
 
-    python -m studies.truth cities/ghent --out cities/ghent --fine /tmp/fine.npz
-    python -m studies.truth cities/ghent --no-closure --fine /tmp/fine_open.npz
-    python -m studies.truth cities/ghent --close ID,ID --from 08:10 --to 08:50 --out /tmp/variant
+    python -m studies.truth cities/ghent --no-closure --fine open.npz
+    python -m studies.truth cities/ghent --undisturbed open.npz --out cities/ghent --fine closed.npz
+    python -m studies.truth cities/ghent --undisturbed open.npz --fine other.npz \\
+        --close ID,ID --from 08:10 --to 08:50
 
 ``truth.csv.gz`` goes to ``--out`` (see the interchange formats), the flow of every minute to ``--fine``.
 """
@@ -64,67 +65,86 @@ class Truth:
     speed_kmh: NDArray[np.float32]
     bicycle: NDArray[np.float32]
 
+    @property
+    def flow(self) -> dict[str, NDArray[np.float32]]:
+        """Flows by mode."""
+        return {"car": self.car, "truck": self.truck, "bicycle": self.bicycle}
+
 
 def make_truth(
-    morning: Morning, streets: Streets, *, gap: float = 0.005, report: Callable[[str], None] = print
-) -> Truth:
-    """True flows of a morning."""
-    edges = car_edges(streets, morning.seed)
-    zones = make_zones(streets, edges, morning.seed, morning.n_zones)
-    car, truck, speed = _motor(morning, streets, edges, zones, gap, report)
-    cycling, bicycle = _bicycles(morning, streets, report)
-    return Truth(edges, cycling, car, truck, speed, bicycle)
-
-
-def _motor(
     morning: Morning,
     streets: Streets,
-    edges: Edges,
-    zones: Zones,
-    gap: float,
-    report: Callable[[str], None],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    *,
+    undisturbed: Truth | None = None,
+    gap: float = 0.005,
+    report: Callable[[str], None] = print,
+) -> Truth:
+    """True flows of a morning.
+
+    Parameters
+    ----------
+    morning : Morning
+    streets : Streets
+    undisturbed : Truth, optional
+        The same morning without a closure, if it is already known: only the closure is then assigned.
+    gap : float
+        Relative gap of the equilibrium.
+    report : callable
+        Told what was done.
+    """
+    edges = car_edges(streets, morning.seed)
+    zones = make_zones(streets, edges, morning.seed, morning.n_zones)
     street_km = float(streets.length_m[streets.road_class <= 8].sum()) / 1000.0
     purposes = purpose_matrices(zones, street_km, morning.seed)
-    minutes = morning.start_min + 0.5 + np.arange(morning.n_minutes, dtype=np.float64)
+    minutes = _middles(morning)
 
-    def over_time(times: list[int], network: Edges, label: str) -> NDArray[np.float64]:
+    def assigned(times: list[int], network: Edges, label: str) -> NDArray[np.float64]:
         flows = []
         for time in times:
             trips = [_trips_at(purposes, time, goods) for goods in (False, True)]
-            time_s, reached = equilibrium_time_s(
-                network, zones.access, trips[0] + TRUCK_UNITS * trips[1], gap=gap
-            )
+            units = trips[0] + TRUCK_UNITS * trips[1]
+            time_s, reached = equilibrium_time_s(network, zones.access, units, gap=gap)
             flows.append(_load_motor(network, zones, time_s, trips, morning.seed))
-            report(
-                f"{label} {time // 60:02d}:{time % 60:02d}: {trips[0].sum():.0f} cars/h, gap {reached:.4f}"
-            )
+            clock = f"{time // 60:02d}:{time % 60:02d}"
+            report(f"{label} {clock}: {trips[0].sum():.0f} cars/h, gap {reached:.4f}")
         return _interpolated(np.array(flows), np.array(times, dtype=np.float64), minutes)
 
-    anchors = sorted(
-        {
-            morning.start_min,
-            morning.end_min,
-            *(a for a in ANCHORS_MIN if morning.start_min < a < morning.end_min),
-        }
-    )
-    flow = over_time(anchors, edges, "open")
+    inner = {a for a in ANCHORS_MIN if morning.start_min < a < morning.end_min}
+    if undisturbed is None:
+        flow = assigned(sorted({morning.start_min, morning.end_min, *inner}), edges, "open").astype(
+            np.float32
+        )
+        cycling, bicycle = _bicycles(morning, streets, report)
+    else:
+        flow = np.stack([undisturbed.car, undisturbed.truck])
+        cycling, bicycle = undisturbed.bicycle_edges, undisturbed.bicycle
     shut = np.zeros(edges.segment.size, dtype=bool)
     during = np.zeros(morning.n_minutes, dtype=bool)
     if morning.closure is not None:
         shut = closed_edges(streets, edges, morning.closure)
         start, end = morning.closure.from_min, morning.closure.to_min
         during = (minutes > start) & (minutes < end)
-        times = sorted({start, end, *(a for a in anchors if start < a < end)})
-        around = over_time(times, edges.without(shut), "closed")
-        flow[:, :, during] = around[:, :, during]
-    car, truck = flow
-    speed = np.empty_like(car)
-    for k in range(morning.n_minutes):
-        speed[:, k] = 3.6 * edges.length_m / edges.time_s(car[:, k] + TRUCK_UNITS * truck[:, k])
-    speed = np.maximum(speed, SLOWEST_KMH)
+        times = sorted({start, end, *(a for a in inner if start < a < end)})
+        flow[:, :, during] = assigned(times, edges.without(shut), "closed")[:, :, during]
+    speed = _speeds(edges, flow, shut, during)
+    return Truth(edges, cycling, flow[0], flow[1], speed, bicycle)
+
+
+def _middles(morning: Morning) -> NDArray[np.float64]:
+    """Middle of every minute, local minutes of the day, (n_minutes,)."""
+    return morning.start_min + 0.5 + np.arange(morning.n_minutes, dtype=np.float64)
+
+
+def _speeds(
+    edges: Edges, flow: NDArray[np.float32], shut: NDArray[np.bool_], during: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Speed of every minute, NaN where closed, (n_edges, n_minutes) [km/h]."""
+    speed = np.empty(flow.shape[1:], dtype=np.float32)
+    for k in range(flow.shape[2]):
+        speed[:, k] = edges.speed_kmh(flow[0, :, k].astype(np.float64) + TRUCK_UNITS * flow[1, :, k])
+    speed = np.maximum(speed, np.float32(SLOWEST_KMH))
     speed[np.ix_(shut, during)] = np.nan
-    return car.astype(np.float32), truck.astype(np.float32), speed.astype(np.float32)
+    return speed
 
 
 def closed_edges(streets: Streets, edges: Edges, closure: Closure) -> NDArray[np.bool_]:
@@ -185,10 +205,10 @@ def _bicycles(
     morning: Morning, streets: Streets, report: Callable[[str], None]
 ) -> tuple[Edges, NDArray[np.float32]]:
     """Bicycles of every minute; trips past the reference counter are scaled to what it counted."""
-    edges = bicycle_edges(streets, morning.seed)
+    edges = bicycle_edges(streets, morning.seed, morning.settings.get("cycle_streets"))
     zones = make_zones(streets, edges, morning.seed + 1, morning.n_zones)
     street_km = float(streets.length_m[(streets.road_class > 1) & (streets.road_class <= 8)].sum()) / 1000.0
-    minutes = morning.start_min + 0.5 + np.arange(morning.n_minutes, dtype=np.float64)
+    minutes = _middles(morning)
     counter = morning.counter
     watched = np.zeros(0, dtype=np.int64)
     clock = np.exp(-0.5 * ((minutes - 492.0) / 38.0) ** 2) + 0.12
@@ -262,11 +282,10 @@ def _three_digits(flow: float) -> str:
 
 def save_fine(truth: Truth, path: Path) -> None:
     """Keep the flow of every minute, for the observation models."""
-    fields = {name: getattr(edges, name) for name in ("segment", "direction") for edges in (truth.car_edges,)}
     np.savez(
         path,
-        car_segment=fields["segment"],
-        car_direction=fields["direction"],
+        car_segment=truth.car_edges.segment,
+        car_direction=truth.car_edges.direction,
         bicycle_segment=truth.bicycle_edges.segment,
         bicycle_direction=truth.bicycle_edges.direction,
         car=truth.car,
@@ -274,6 +293,21 @@ def save_fine(truth: Truth, path: Path) -> None:
         speed_kmh=truth.speed_kmh,
         bicycle=truth.bicycle,
     )
+
+
+def read_fine(path: Path, cars: Edges, bicycles: Edges) -> Truth:
+    """Read what :func:`save_fine` kept.
+
+    Raises
+    ------
+    ValueError
+        If it belongs to another network.
+    """
+    with np.load(path) as kept:
+        for mode, edges in (("car", cars), ("bicycle", bicycles)):
+            if not np.array_equal(kept[f"{mode}_segment"], edges.segment):
+                raise ValueError(f"{path}: {mode}_segment: is of another network than network.geojson")
+        return Truth(cars, bicycles, kept["car"], kept["truck"], kept["speed_kmh"], kept["bicycle"])
 
 
 def closure_from(arguments: argparse.Namespace, given: Closure | None) -> Closure | None:
@@ -297,6 +331,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("city", type=Path, help="city folder with network.geojson, city.toml, study.toml")
     parser.add_argument("--out", type=Path, help="folder for truth.csv.gz")
     parser.add_argument("--fine", type=Path, help="file for the flow of every minute (.npz)")
+    parser.add_argument(
+        "--undisturbed",
+        type=Path,
+        help="what --fine kept of the same morning without a closure: saves its part",
+    )
     parser.add_argument("--close", help="segment ids to close, instead of those of study.toml")
     parser.add_argument("--from", dest="close_from", default="08:10", help="local time HH:MM")
     parser.add_argument("--to", dest="close_to", default="08:50", help="local time HH:MM")
@@ -305,7 +344,11 @@ def main(arguments: list[str] | None = None) -> None:
     morning = read_morning(options.city)
     morning = morning.with_closure(closure_from(options, morning.closure))
     streets = read_streets(options.city / "network.geojson", morning.crs)
-    truth = make_truth(morning, streets)
+    undisturbed = None
+    if options.undisturbed is not None:
+        edges = car_edges(streets, morning.seed), bicycle_edges(streets, morning.seed)
+        undisturbed = read_fine(options.undisturbed, *edges)
+    truth = make_truth(morning, streets, undisturbed=undisturbed)
     if options.fine is not None:
         save_fine(truth, options.fine)
     if options.out is not None:

@@ -35,16 +35,16 @@ PURPOSE_CLOCK: Mapping[str, tuple[float, ...]] = {
 }
 # Vehicles an hour at the peak of the purpose with SCALE_STREET_KM of streets; mean crow-fly length [m].
 PURPOSE_TRIPS: Mapping[str, tuple[float, float]] = {
-    "work": (12_000.0, 3_200.0),
-    "school": (4_500.0, 1_300.0),
-    "other": (6_500.0, 1_900.0),
-    "in": (13_500.0, 5_500.0),
-    "out": (8_000.0, 5_500.0),
-    "through": (9_500.0, 12_000.0),
-    "goods": (1_500.0, 4_000.0),
-    "goods_through": (1_500.0, 12_000.0),
+    "work": (10_500.0, 3_200.0),
+    "school": (3_800.0, 1_300.0),
+    "other": (5_500.0, 1_900.0),
+    "in": (12_000.0, 5_500.0),
+    "out": (7_000.0, 5_500.0),
+    "through": (9_000.0, 12_000.0),
+    "goods": (1_250.0, 4_000.0),
+    "goods_through": (1_300.0, 12_000.0),
 }
-BICYCLE_TRIPS = (30_000.0, 1_500.0)
+BICYCLE_TRIPS = (18_000.0, 1_700.0)
 SCALE_STREET_KM = 1_300.0
 FRINGE_WEIGHT = np.array([1.0, 0.62, 0.26, 0.15, 0.085, 0.03, 0.006, 0.002, 0.002, 0.0, 0.0])
 TRUCK_UNITS = 2.0

@@ -7,6 +7,7 @@ table below is not the one of a city pack.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,8 +74,8 @@ class Edges:
     ----------
     segment, direction, tail, head, road_class : (n_edges,) int64
         ``direction`` is 0 forward, 1 backward; ``tail`` and ``head`` are nodes.
-    length_m, free_time_s, capacity, alpha, beta : (n_edges,) float64
-        Supply; the time holds the mean wait at signals. Infinite time: closed.
+    length_m, free_time_s, wait_s, capacity, alpha, beta : (n_edges,) float64
+        Supply; ``free_time_s`` holds the mean wait at signals, ``wait_s``. Infinite time: closed.
     n_nodes : int
     """
 
@@ -85,6 +86,7 @@ class Edges:
     road_class: NDArray[np.int64]
     length_m: NDArray[np.float64]
     free_time_s: NDArray[np.float64]
+    wait_s: NDArray[np.float64]
     capacity: NDArray[np.float64]
     alpha: NDArray[np.float64]
     beta: NDArray[np.float64]
@@ -92,10 +94,16 @@ class Edges:
 
     def time_s(self, units_per_h: NDArray[np.float64]) -> NDArray[np.float64]:
         """Travel time at a flow in passenger car units (BPR, 1964), (n_edges,) [s]."""
-        time_s: NDArray[np.float64] = self.free_time_s * (
-            1.0 + self.alpha * (units_per_h / self.capacity) ** self.beta
-        )
-        return time_s
+        return self.free_time_s * self._slower(units_per_h)
+
+    def speed_kmh(self, units_per_h: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Speed while driving, as a loop away from the junction sees it, (n_edges,) [km/h]."""
+        driving_s = (self.free_time_s - self.wait_s) * self._slower(units_per_h)
+        return 3.6 * self.length_m / driving_s
+
+    def _slower(self, units_per_h: NDArray[np.float64]) -> NDArray[np.float64]:
+        factor: NDArray[np.float64] = 1.0 + self.alpha * (units_per_h / self.capacity) ** self.beta
+        return factor
 
     def without(self, closed: NDArray[np.bool_]) -> Edges:
         """The same edges with some of them closed, mask (n_edges,)."""
@@ -153,20 +161,27 @@ def car_edges(streets: Streets, seed: int) -> Edges:
     edges = _edges(streets, allowed)
     rng = np.random.default_rng([seed, 1])
     of_street = rng.normal(size=(2, len(streets.ids)))
-    free_time_s = edges.length_m / (edges.free_time_s * np.exp(SPEED_LOG_SD * of_street[0][edges.segment]))
+    driving_s = edges.length_m / (edges.free_time_s * np.exp(SPEED_LOG_SD * of_street[0][edges.segment]))
+    wait_s = _signal_delay_s(streets, edges, rng)
     return replace(
         edges,
-        free_time_s=free_time_s + _signal_delay_s(streets, edges, rng),
+        free_time_s=driving_s + wait_s,
+        wait_s=wait_s,
         capacity=edges.capacity * np.exp(CAPACITY_LOG_SD * of_street[1][edges.segment]),
     )
 
 
-def bicycle_edges(streets: Streets, seed: int) -> Edges:
-    """Edges of bicycles: both directions of all but motorways and major roads; the time is felt time."""
+def bicycle_edges(streets: Streets, seed: int, cycle_streets: Mapping[str, float] | None = None) -> Edges:
+    """Edges of bicycles: both directions of all but motorways and major roads; the time is felt time.
+
+    ``cycle_streets`` multiplies the felt time of streets of a name.
+    """
     allowed = np.repeat((streets.road_class > 1)[:, None], 2, axis=1)
     edges = _edges(streets, allowed)
     rng = np.random.default_rng([seed, 2])
     felt = BICYCLE_STRESS[edges.road_class] * np.exp(0.1 * rng.normal(size=len(streets.ids)))[edges.segment]
+    for name, factor in (cycle_streets or {}).items():
+        felt[np.array([n == name for n in streets.names])[edges.segment]] *= factor
     return replace(edges, free_time_s=edges.length_m / (15.5 / 3.6) * felt)
 
 
@@ -181,6 +196,7 @@ def _edges(streets: Streets, allowed: NDArray[np.bool_]) -> Edges:
         road_class=road_class,
         length_m=np.maximum(streets.length_m[segment], 1.0),
         free_time_s=CLASS_SPEED_KMH[road_class] / 3.6,  # a speed here; the caller makes it a time
+        wait_s=np.zeros(segment.size),
         capacity=CLASS_CAPACITY[road_class],
         alpha=CLASS_ALPHA[road_class],
         beta=CLASS_BETA[road_class],

@@ -13,7 +13,7 @@ from shapely.geometry import Point, shape
 
 from studies import observe, truth
 from studies.observe import apply_changes, changes, read_lines
-from studies.observe_rows import read_fine
+from studies.truth import read_fine
 from studies.truth_morning import read_morning
 from studies.truth_network import bicycle_edges, car_edges, read_streets
 from tests.studies.truth_toy import CLOSED, write_town

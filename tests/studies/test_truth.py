@@ -116,6 +116,15 @@ def test_the_same_seed_gives_the_same_truth(town: tuple[Morning, Streets], open_
     np.testing.assert_array_equal(again.bicycle, open_truth.bicycle)
 
 
+def test_a_closure_can_be_added_to_a_known_morning(
+    town: tuple[Morning, Streets], closed: Truth, open_truth: Truth
+) -> None:
+    morning, streets = town
+    again = make_truth(morning, streets, undisturbed=open_truth, report=silent)
+    for mode in ("car", "truck", "bicycle", "speed_kmh"):
+        np.testing.assert_array_equal(getattr(again, mode), getattr(closed, mode))
+
+
 def test_an_unknown_segment_cannot_be_closed(town: tuple[Morning, Streets], closed: Truth) -> None:
     _, streets = town
     with pytest.raises(ValueError, match="nowhere"):
@@ -177,7 +186,7 @@ def test_the_equilibrium_makes_used_routes_equally_long() -> None:
     index = np.arange(n)
     edges = Edges(
         segment=index, direction=np.zeros(n, dtype=np.int64), tail=np.array([0, 0]), head=np.array([1, 1]),
-        road_class=np.array([2, 4]), length_m=np.array([1000.0, 1000.0]), free_time_s=np.array([60.0, 75.0]),
+        road_class=np.array([2, 4]), length_m=np.array([1000.0, 1000.0]), free_time_s=np.array([60.0, 75.0]), wait_s=np.zeros(n),
         capacity=np.array([800.0, 600.0]), alpha=np.array([0.8, 0.8]), beta=np.array([3.0, 3.0]), n_nodes=2,
     )  # fmt: skip
     access = np.array([[0], [1]])
