@@ -22,8 +22,8 @@ class Windows:
 
     Count and exposure of a row are weighted by exp(-age / 15 min), with the age of each reading against the
     row's newest; exposure is time x uptime x the day profile, so that count / exposure is a rate of the
-    average hour and a rush hour is no surprise. A window of 4 min beside it takes over when the two contradict
-    each other. A silent row keeps its windows, and loses its say by :meth:`carry`.
+    average hour and a rush hour is no surprise. A window of 4 min beside it takes over when the two
+    contradict each other. A silent row keeps its windows, and loses its say by :meth:`carry`.
     """
 
     def __init__(self, n_rows: int) -> None:

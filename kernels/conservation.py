@@ -4,9 +4,9 @@ Given log flows x with mean m and variance v, and for each inner node the row
 
     sum_in f - sum_out f = s +- (0.03 throughput + 5 veh/h),   f = exp(x) - 5,
 
-the mode of both together is found by Gauss-Newton. Each pass solves a sparse symmetric system over the nodes by
-conjugate gradients, without forming it. The prior's own flows leave s = their net inflow, so a mean equal to the
-prior stays as it is.
+the mode of both together is found by Gauss-Newton. Each pass solves a sparse symmetric system over the nodes
+by conjugate gradients, without forming it. The prior's own flows leave s = their net inflow, so a mean equal
+to the prior stays as it is.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ class Junctions:
 
 def junctions(edges: DirectedEdges, n_nodes: int) -> Junctions:
     """Junctions of a mode; where a single street ends, traffic may enter or leave the network."""
-    ends = np.unique(
-        np.stack([np.tile(edges.segment, 2), np.concatenate([edges.from_node, edges.to_node])], axis=1), axis=0
-    )
+    nodes = np.concatenate([edges.from_node, edges.to_node])
+    ends = np.unique(np.stack([np.tile(edges.segment, 2), nodes], axis=1), axis=0)
     streets = np.bincount(ends[:, 1], minlength=n_nodes)
     return Junctions(edges.from_node.astype(np.int32), edges.to_node.astype(np.int32), streets >= 2)
 

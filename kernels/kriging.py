@@ -4,10 +4,10 @@ x = log(flow + 5) of all edges is Gaussian around the prior mean with covariance
 
     K = a_f^2 Phi Phi' + a_e^2 (A A') o exp(-d^2 / 2 L^2) + a_s^2 Q^-1 + a_n^2 I
 
-with features Phi (level and road class: what the crude demand gets wrong as a whole), anomalies A of an ensemble
-of assignments, the turn-share precision Q, and a nugget. Only the columns of K at the counter rows are formed. A
-counter row is H x: one edge, or both directions of a street linearised around the prior. Amplitudes were fitted
-by the leave-site-out log score on simulated cities.
+with features Phi (level and road class: what the crude demand gets wrong as a whole), anomalies A of an
+ensemble of assignments, the turn-share precision Q, and a nugget. Only the columns of K at the counter rows
+are formed. A counter row is H x: one edge, or both directions of a street linearised around the prior. Amplitudes
+are by the leave-site-out log score at the counters of simulated cities; a crude prior wants a_s near 0.9.
 """
 
 from __future__ import annotations
