@@ -41,7 +41,7 @@ class EmissionAgent:
 
     Consumes
         densities (cars and trucks, both directions; a mode that is absent is unknown and not added; bicycles
-        emit nothing) and observations (the temperature of weather rows).
+        emit nothing) and observations (temperature and wind of weather rows).
     Produces
         emissions: whole tiles of 250 segments that hold a released segment, with what was published before
         for the segments that the gate withholds. Every five minutes of event time also the mean of the last
@@ -70,6 +70,9 @@ class EmissionAgent:
         self._surface = cnossos.surface_indices(city.surface)
         self._temperature_c = float(city.settings.get("noise", {}).get("annual_temperature_c", 10.0))
         self._temperature_order: tuple[int, str, str, str] = (-1, "", "", "")
+        # until weather is seen, what the air agent assumes
+        self._wind_m_s = float(city.settings.get("background", {}).get("mean_wind_m_s", 0.0))
+        self._wind_order: tuple[int, str, str, str] = (-1, "", "", "")
         shape = (len(MODES), 2, n)
         self._flow = np.full(shape, np.nan)
         self._speed = np.full(shape, np.nan)
@@ -116,6 +119,8 @@ class EmissionAgent:
         return {
             "temperature_c": self._temperature_c,
             "temperature_order": list(self._temperature_order),
+            "wind_m_s": self._wind_m_s,
+            "wind_order": list(self._wind_order),
             "flow": self._flow.copy(),
             "speed": self._speed.copy(),
             "flow_log_sd": self._log_sd.copy(),
@@ -135,6 +140,9 @@ class EmissionAgent:
         self._temperature_c = float(state["temperature_c"])
         end_ms, source, sensor, event = state["temperature_order"]
         self._temperature_order = (int(end_ms), str(source), str(sensor), str(event))
+        self._wind_m_s = float(state["wind_m_s"])
+        end_ms, source, sensor, event = state["wind_order"]
+        self._wind_order = (int(end_ms), str(source), str(sensor), str(event))
         self._flow = np.array(state["flow"])
         self._speed = np.array(state["speed"])
         self._log_sd = np.array(state["flow_log_sd"])
@@ -168,9 +176,13 @@ class EmissionAgent:
 
     def _receive_weather(self, batch: Batch) -> None:
         for row in batch.columns["row"]:
-            if row.source != Source.WEATHER or not np.isfinite(row.temperature_c):
+            if row.source != Source.WEATHER:
                 continue
-            if row.order > self._temperature_order:  # the latest in event time, in whatever order they came
+            # the latest in event time, in whatever order they came
+            if np.isfinite(row.wind_speed_m_s) and row.order > self._wind_order:
+                self._wind_order = row.order
+                self._wind_m_s = float(row.wind_speed_m_s)
+            if np.isfinite(row.temperature_c) and row.order > self._temperature_order:
                 self._temperature_order = row.order
                 self._temperature_c = float(row.temperature_c)
                 self._is_fresh = True
@@ -223,7 +235,7 @@ class EmissionAgent:
         change = np.abs(self._wanted[:, POLLUTANTS] - self._published[:, POLLUTANTS]).max(axis=1)
         withheld = emission_of(change)
         withheld[released] = 0.0
-        return released | air_releases(self._bound, withheld)
+        return released | air_releases(self._bound, withheld, self._wind_m_s)
 
     def _update_hour(self, now_ms: int) -> NDArray[np.bool_]:
         """Mean of the last hour where five minutes end; the segments whose mean changed."""

@@ -92,7 +92,9 @@ def noise_exceeds(
     return np.asarray(outside.any(axis=1))
 
 
-def air_releases(bound: GateBound, withheld_ug_per_m_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+def air_releases(
+    bound: GateBound, withheld_ug_per_m_s: NDArray[np.float64], wind_m_s: float = 0.0
+) -> NDArray[np.bool_]:
     """Segments to release so that the bound holds in every cell, (n_segments,).
 
     In each violating cell, in order, the largest contributors go first (the lowest index of equal ones).
@@ -102,6 +104,9 @@ def air_releases(bound: GateBound, withheld_ug_per_m_s: NDArray[np.float64]) -> 
     bound : GateBound
     withheld_ug_per_m_s : (n_segments,) float64
         Largest absolute withheld change of the species of each segment [ug/m/s].
+    wind_m_s : float
+        Present wind. Coefficients fall with 1 / max(u, 1), those of the bound are at calm. When the wind
+        drops, more is released.
     """
     withheld = withheld_ug_per_m_s.astype(np.float64, copy=True)
     _release(
@@ -109,13 +114,13 @@ def air_releases(bound: GateBound, withheld_ug_per_m_s: NDArray[np.float64]) -> 
         bound.cell_segment,
         bound.cell_coefficient,
         withheld,
-        bound.air_tolerance_ug_per_m3,
+        bound.air_tolerance_ug_per_m3 * max(1.0, wind_m_s),
     )
     return np.asarray((withheld == 0.0) & (withheld_ug_per_m_s > 0.0))
 
 
 def air_bound(bound: GateBound, withheld_ug_per_m_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bound on the error in each cell [ug/m3], (n_cells,)."""
+    """Bound on the error in each cell at calm [ug/m3], (n_cells,)."""
     return np.asarray(
         _sums(bound.cell_start, bound.cell_segment, bound.cell_coefficient, withheld_ug_per_m_s)
     )

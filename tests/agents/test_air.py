@@ -7,7 +7,7 @@ import pytest
 
 from agents.air import AirAgent, probability_within
 from cities.pack import CityError
-from kernels import srm1, srm2
+from kernels import srm1
 from kernels.air_columns import road_columns
 from kernels.air_fields import AirAccumulators
 from kernels.gate import air_bound
@@ -315,5 +315,4 @@ def test_gate_bound_holds_for_any_wind(lattice, columns):
         accumulators = AirAccumulators(columns)
         accumulators.add(road_columns(columns, speed, direction), np.arange(n), quanta)
         error = agent._reader.contributions(accumulators, speed)[..., 0].ravel()
-        assert (error <= bound[coarse] * (1 + 1e-9)).all()
-        assert srm2.hourly_factor(speed) <= 5.0
+        assert (error <= bound[coarse] / max(speed, 1.0) * (1 + 1e-9)).all()

@@ -21,6 +21,12 @@ def test_the_largest_contributor_of_a_violating_cell_is_released_first():
     assert released.tolist() == [True, False, False, False, False]
 
 
+def test_wind_dilutes_what_is_withheld():
+    withheld = np.array([0.9, 0.5, 0.1, 0.0, 0.0])  # 0.145 at calm
+    assert air_releases(_bound(), withheld, 0.7).any()
+    assert not air_releases(_bound(), withheld, 1.5).any()
+
+
 def test_of_equal_contributors_the_first_goes():
     released = air_releases(_bound(), np.array([0.6, 0.6, 0.0, 0.0, 0.0]))
     assert released.tolist() == [True, False, False, False, False]
