@@ -39,7 +39,7 @@ def make_recording(folder: Path, fine: Path) -> tuple[Morning, list[Placed], lis
     cars, bicycles = car_edges(streets, morning.seed), bicycle_edges(streets, morning.seed)
     sensors = place_sensors(morning, streets, cars, bicycles)
     truth = read_fine(fine, cars, bicycles)
-    rows = [_line(row) for row in all_rows(morning, streets, sensors, truth)]
+    rows = [*all_rows(morning, streets, sensors, truth), *clock_rows(morning.start, morning.end)]
     header = {
         "format": "twinroom-recording",
         "version": VERSION,
@@ -49,29 +49,29 @@ def make_recording(folder: Path, fine: Path) -> tuple[Morning, list[Placed], lis
         "generator": "studies.observe",
         "seed": morning.seed,
     }
-    lines = sorted([*rows, *clock_lines(morning.start, morning.end)], key=arrival)
-    return morning, sensors, [_line(header), *lines]
+    return morning, sensors, [_line(row) for row in (header, *sorted(rows, key=arrival))]
 
 
-def clock_lines(start: datetime, end: datetime) -> Iterator[str]:
+def clock_rows(start: datetime, end: datetime) -> Iterator[dict[str, Any]]:
     """Clock rows: at time C, everything received before C has been delivered."""
     moment = start + timedelta(seconds=CLOCK_OFFSET_S)
     while moment <= end + timedelta(seconds=CLOCK_TAIL_S):
-        yield _line({"source": "clock", "time": stamp(moment)})
+        yield {"source": "clock", "time": stamp(moment)}
         moment += timedelta(seconds=CLOCK_EVERY_S)
 
 
-def arrival(line: str) -> tuple[Any, ...]:
-    """Order of a line: time of arrival, a clock row before what arrives with it, then the identity."""
-    row = json.loads(line)
+def arrival(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Order of a row: time of arrival, a clock row before what arrives with it, then the identity."""
     if row["source"] == "clock":
         return (row["time"], 0)
     return (row["received"], 1, *identity(row))
 
 
 def identity(row: dict[str, Any]) -> tuple[str, ...]:
-    """What tells one reading from another, whatever it says."""
-    return tuple(str(row.get(key, "")) for key in ("source", "sensor", "to_sensor", "mode", "start", "end"))
+    """What tells one reading from another, whatever it says; of a clock row, its time."""
+    return tuple(
+        str(row.get(key, "")) for key in ("source", "sensor", "to_sensor", "mode", "start", "end", "time")
+    )
 
 
 def changes(recording: Iterable[str], other: Iterable[str]) -> Iterator[str]:
@@ -81,12 +81,11 @@ def changes(recording: Iterable[str], other: Iterable[str]) -> Iterator[str]:
     yield _line(
         {"format": "twinroom-recording-changes", "version": VERSION, "header": json.loads(next(after))}
     )
-    old, new = _readings(before), _readings(after)
-    lines = [line for key, line in new.items() if old.get(key) != line]
-    yield from sorted(lines, key=arrival)
-    for key in old:
+    old, new = _by_identity(before), _by_identity(after)
+    yield from (line for _, line in sorted(entry for key, entry in new.items() if old.get(key) != entry))
+    for key, (_, line) in old.items():
         if key not in new:
-            row = json.loads(old[key])
+            row = json.loads(line)
             named = {k: row[k] for k in ("source", "sensor", "to_sensor", "mode", "start", "end") if k in row}
             yield _line({"drop": True, **named})
 
@@ -104,7 +103,7 @@ def apply_changes(recording_lines: Iterable[str], changes_lines: Iterable[str]) 
     ValueError
         If the second does not begin as a file of changes.
     """
-    recording = iter(recording_lines)
+    recording = (line.rstrip("\n") for line in recording_lines)
     changed = (line.rstrip("\n") for line in changes_lines)
     next(recording)
     head = json.loads(next(changed))
@@ -113,25 +112,22 @@ def apply_changes(recording_lines: Iterable[str], changes_lines: Iterable[str]) 
             f"changes: format: got {head.get('format')!r}, expected 'twinroom-recording-changes'"
         )
     yield _line(head["header"])
-    clocks: list[str] = []
-    rows = _readings((line.rstrip("\n") for line in recording), clocks)
+    rows = _by_identity(recording)
     for line in changed:
         row = json.loads(line)
         if row.get("drop"):
             del rows[identity(row)]
         else:
-            rows[identity(row)] = line
-    yield from sorted([*rows.values(), *clocks], key=arrival)
+            rows[identity(row)] = (arrival(row), line)
+    yield from (line for _, line in sorted(rows.values()))
 
 
-def _readings(lines: Iterable[str], clocks: list[str] | None = None) -> dict[tuple[str, ...], str]:
+def _by_identity(lines: Iterable[str]) -> dict[tuple[str, ...], tuple[tuple[Any, ...], str]]:
+    """Place in the order of arrival, and line, of every row."""
     found = {}
     for line in lines:
         row = json.loads(line)
-        if row["source"] != "clock":
-            found[identity(row)] = line
-        elif clocks is not None:
-            clocks.append(line)
+        found[identity(row)] = (arrival(row), line)
     return found
 
 

@@ -202,3 +202,26 @@ def test_without_the_closure_the_tunnel_goes_on_counting(
         ]
         assert len(counts) == 80
         assert (sum(counts) > 500) is is_open
+
+
+def test_another_closure_fills_other_streets(lines: list[str], sensors: dict[str, dict[str, Any]]) -> None:
+    """Palinghuizen closed: the loops on three streets around it count at least twice as many cars."""
+    around = {"WEGO009847": "forward", "WEGO008978": "forward", "WEGO015276": "backward"}
+    loops = {
+        name
+        for name, s in sensors.items()
+        if s["source"] == "loops" and around.get(s.get("segment_id", "")) == s.get("direction")
+    }
+    assert len(loops) == 3
+    counts = {}
+    for name in ("no_closure", "other_closure"):
+        counts[name] = Counter()
+        for row in map(json.loads, list(apply_changes(lines, read_lines(DATA / f"{name}.jsonl.gz")))[1:]):
+            if (
+                row.get("sensor") in loops
+                and row["mode"] == "car"
+                and "2022-11-23T07:10:00Z" <= row["start"] < "2022-11-23T07:50:00Z"
+            ):
+                counts[name][row["sensor"]] += row["count"]
+    for loop in loops:
+        assert counts["other_closure"][loop] >= 2 * counts["no_closure"][loop] > 0
