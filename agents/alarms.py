@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.alarm_state import Alarm, State, acknowledge, evaluate
-from agents.watch import StreetWatch
+from agents.watch import PowerWatch, StreetWatch
 from cities.pack import City
 from cities.rules import Rule, Rules
 from streams.observation import Observation
@@ -33,14 +34,14 @@ QUALITY_PRIORITY = 4
 class AlarmsAgent:
     """Raises, clears and acknowledges alarms.
 
-    Consumes fields, exposure, observations (for the feeds) and operator actions.
+    Consumes emissions, fields, exposure, observations (for the feeds) and operator actions.
     Produces alarms: one row for each transition.
     Keeps the state of each alarm and the field values along the watched streets.
     Guarantees that below the accuracy gate a data-quality alarm is raised instead of the alarm.
     """
 
     name = "alarms"
-    consumes = (Topic.FIELDS, Topic.EXPOSURE, Topic.OBSERVATIONS, Topic.OPERATOR_ACTIONS)
+    consumes = (Topic.EMISSIONS, Topic.FIELDS, Topic.EXPOSURE, Topic.OBSERVATIONS, Topic.OPERATOR_ACTIONS)
     produces = (Topic.ALARMS,)
 
     def __init__(self, city: City, rules: Rules) -> None:
@@ -48,6 +49,7 @@ class AlarmsAgent:
         self._watch = {
             rule.name: StreetWatch(city, rule.road_classes) for rule in rules.rules if rule.scope == "street"
         }
+        self._power = PowerWatch(city.network.n_segments)
         self._alarms: dict[str, Alarm] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         self._people: dict[str, list[Any]] = {}
@@ -60,6 +62,8 @@ class AlarmsAgent:
         if batch.topic is Topic.FIELDS:
             for watch in self._watch.values():
                 watch.receive(batch)
+        elif batch.topic is Topic.EMISSIONS:
+            self._power.receive(batch)
         elif batch.topic is Topic.EXPOSURE:
             self._receive_exposure(batch)
         elif batch.topic is Topic.OPERATOR_ACTIONS:
@@ -92,6 +96,7 @@ class AlarmsAgent:
             "feeds": self._feeds,
             "evaluated_ms": self._evaluated_ms,
             "revision": self._revision,
+            "power": self._power.state,
             "watch": {name: watch.state for name, watch in self._watch.items()},
         }
 
@@ -99,6 +104,7 @@ class AlarmsAgent:
         self._alarms = {k: Alarm(State(v[0]), v[1], v[2]) for k, v in state["alarms"].items()}
         self._facts, self._people, self._feeds = state["facts"], state["people"], state["feeds"]
         self._evaluated_ms, self._revision = state["evaluated_ms"], state["revision"]
+        self._power.state = state["power"]
         for name, watched in state["watch"].items():
             self._watch[name].state = watched
 
@@ -122,12 +128,13 @@ class AlarmsAgent:
 
     def _close_streets(self, rule: Rule, now_ms: int, published: list[Batch]) -> None:
         watch = self._watch[rule.name]
-        level = watch.levels(rule.quantity, rule.averaging)
+        level, accuracy = self._levels(rule, watch, rule.averaging)
         if rule.compare == "rise":
-            if watch.hours_seen(rule.quantity, "1h") < MINIMUM_HOURS:
+            if self._hours_seen(rule, watch) < MINIMUM_HOURS:
                 return
-            level = level - watch.levels(rule.quantity, "1h")
-        accuracy = watch.accuracies(rule.quantity, rule.averaging)
+            rise = level - self._levels(rule, watch, "1h")[0]
+            known = rise[np.isfinite(rise)]
+            level = rise - (float(np.median(known)) if known.size else 0.0)
         for street, at in watch.worst(level):
             segment = int(watch.segments[at])
             place = {
@@ -138,6 +145,19 @@ class AlarmsAgent:
             }
             key = f"{rule.name}/{street}"
             self._judge(rule, key, float(level[at]), float(accuracy[at]), place, now_ms, published)
+
+    def _levels(
+        self, rule: Rule, watch: StreetWatch, averaging: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Level and accuracy at each watched segment."""
+        if rule.quantity == "sound_power":
+            return self._power.levels(watch.segments, averaging), self._power.accuracies(watch.segments)
+        return watch.levels(rule.quantity, averaging), watch.accuracies(rule.quantity, averaging)
+
+    def _hours_seen(self, rule: Rule, watch: StreetWatch) -> float:
+        if rule.quantity == "sound_power":
+            return float(self._power.state["hours"])
+        return watch.hours_seen(rule.quantity, "1h")
 
     def _close_zones(self, rule: Rule, now_ms: int, published: list[Batch]) -> None:
         suffix = f"/{rule.exposure}/{rule.averaging}/{rule.exposure_threshold:g}"

@@ -105,9 +105,11 @@ class EmissionAgent:
             self._compute()
             self._is_fresh = False
         self._ring.add(now_ms, self._wanted)
-        released = self._released()
+        air, noise = self._released()
+        released = air | noise
         changed_1h = self._update_hour(now_ms)
-        self._published[released] = self._wanted[released]
+        self._published[air, POLLUTANTS] = self._wanted[air, POLLUTANTS]
+        self._published[noise, POWERS] = self._wanted[noise, POWERS]
         self._published_log_sd[released] = self._wanted_log_sd[released]
         self._published_simulated[released] = self._wanted_simulated[released]
         self._is_started = True
@@ -226,16 +228,19 @@ class EmissionAgent:
         sd = np.divide(log_sd * (flow + 5.0), flow, out=np.full(self._n, LOG_SD_MAX), where=flow > 0.0)
         return np.asarray(np.nan_to_num(sd, nan=LOG_SD_MAX))
 
-    def _released(self) -> NDArray[np.bool_]:
+    def _released(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Segments whose pollutants, and whose sound power, are released; each has a gate of its own.
+
+        A receptor's air follows from few near segments and asks for small changes of busy roads, its noise
+        from many; what one of them needs would make the other recompute for nothing.
+        """
         if not self._is_started:
-            return np.ones(self._n, dtype=np.bool_)
-        released = noise_exceeds(
+            return np.ones(self._n, dtype=np.bool_), np.ones(self._n, dtype=np.bool_)
+        noise = noise_exceeds(
             self._published[:, POWERS], self._wanted[:, POWERS], self._bound.noise_tolerance_db
         )
         change = np.abs(self._wanted[:, POLLUTANTS] - self._published[:, POLLUTANTS]).max(axis=1)
-        withheld = emission_of(change)
-        withheld[released] = 0.0
-        return released | air_releases(self._bound, withheld, self._wind_m_s)
+        return air_releases(self._bound, emission_of(change), self._wind_m_s), noise
 
     def _update_hour(self, now_ms: int) -> NDArray[np.bool_]:
         """Mean of the last hour where five minutes end; the segments whose mean changed."""

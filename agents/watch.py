@@ -1,22 +1,61 @@
-"""Levels along streets, read from the published field tiles."""
+"""Levels along streets: receptors of the published field tiles, and the sound power of the streets."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import erf
 
 from cities.pack import City
+from kernels.fixedpoint import POWER_QUANTUM_PW
 from kernels.receptors import TILE
 from streams.topics import Batch
 
 SAMPLE_M = 10.0
+BESIDE_M = 12.0  # receptors beside the street, where people are; on its axis there are none
 UNKNOWN = 65535
+WITHIN_DB = 2.0
+DB_PER_NEPER = 10.0 / math.log(10.0)
+AVERAGINGS = {"now": "", "1h": "_1h"}
+
+
+class PowerWatch:
+    """A-weighted sound power per metre of every segment, now and over the last hour."""
+
+    def __init__(self, n_segments: int) -> None:
+        self.state: dict[str, Any] = {
+            "power": {averaging: np.zeros(n_segments) for averaging in AVERAGINGS},
+            "log_sd": np.full(n_segments, np.nan),
+            "hours": 0.0,
+        }
+
+    def receive(self, batch: Batch) -> None:
+        """Take in a tile of emissions."""
+        columns = batch.columns
+        for averaging, suffix in AVERAGINGS.items():
+            groups = [columns[f"power{group}{suffix}"] for group in range(4)]
+            self.state["power"][averaging][columns["segment"]] = np.sum(groups, axis=0)
+        self.state["log_sd"][columns["segment"]] = columns["log_sd"]
+        self.state["hours"] = float(batch.attributes["hours_seen"])
+
+    def levels(self, segments: NDArray[np.int32], averaging: str) -> NDArray[np.float64]:
+        """Level of the sound power [dB(A) re 1 pW/m], NaN where there is none."""
+        power = self.state["power"][averaging][segments] * POWER_QUANTUM_PW
+        out = np.full(power.size, np.nan)
+        np.log10(power, out=out, where=power > 0.0)
+        return 10.0 * out
+
+    def accuracies(self, segments: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Probability that the level is within 2 dB, from the uncertainty of the flows alone."""
+        sd_db = np.maximum(DB_PER_NEPER * self.state["log_sd"][segments], 1e-6)
+        return np.asarray(erf(WITHIN_DB / sd_db / math.sqrt(2.0)))
 
 
 class StreetWatch:
-    """Latest field values at the receptors along the streets of some classes.
+    """Latest field values at the receptors beside the streets of some classes.
 
     Attributes
     ----------
@@ -106,6 +145,10 @@ def _cells_along(city: City, segment: int) -> NDArray[np.int64]:
     line = city.network.polyline(segment)
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     at = np.linspace(0.0, along[-1], max(2, int(along[-1] / SAMPLE_M) + 1))
-    xy = np.stack([np.interp(at, along, line[:, 0]), np.interp(at, along, line[:, 1])], axis=1)
+    middle = np.stack([np.interp(at, along, line[:, 0]), np.interp(at, along, line[:, 1])], axis=1)
+    heading = np.gradient(middle, axis=0)
+    across = np.stack([-heading[:, 1], heading[:, 0]], axis=1)
+    across *= BESIDE_M / np.maximum(np.hypot(*across.T), 1e-9)[:, None]
+    xy = np.concatenate([middle + across, middle - across])
     cells = np.unique(city.grid.cell_of(xy))
     return cells[cells >= 0]

@@ -9,7 +9,14 @@ from typing import Any
 
 from cities.pack import CityError
 
-QUANTITIES = {"no2": "ug/m3", "pm10": "ug/m3", "pm25": "ug/m3", "noise": "dB(A)", "people": "people"}
+QUANTITIES = {
+    "no2": "ug/m3",
+    "pm10": "ug/m3",
+    "pm25": "ug/m3",
+    "noise": "dB(A)",
+    "sound_power": "dB(A)/m",
+    "people": "people",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +24,9 @@ class Rule:
     """When an operator is called, and what is expected of them.
 
     ``compare`` is ``level`` (the value against the threshold) or ``rise`` (the value now, less its mean over
-    the last hour, against the threshold). ``scope`` is ``street`` (the worst segment of each street of
-    ``road_classes``) or ``zone`` (people in each zone of exposure, ``exposure`` naming the quantity
-    and ``exposure_threshold`` its threshold).
+    the last hour, less the median of that difference over all watched streets, against the threshold).
+    ``scope`` is ``street`` (the worst segment of each street of ``road_classes``) or ``zone`` (people in each
+    zone of exposure, ``exposure`` naming the quantity and ``exposure_threshold`` its threshold).
     """
 
     name: str
@@ -43,7 +50,8 @@ class Rule:
 
     @property
     def unit(self) -> str:
-        return "dB" if self.quantity == "noise" and self.compare == "rise" else QUANTITIES[self.quantity]
+        is_level_in_db = QUANTITIES[self.quantity].startswith("dB")
+        return "dB" if is_level_in_db and self.compare == "rise" else QUANTITIES[self.quantity]
 
 
 @dataclass(frozen=True, slots=True)

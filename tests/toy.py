@@ -98,7 +98,7 @@ RULES = """
 [[rule]]
 name = "rise"
 title = "Traffic noise far above the last hour"
-quantity = "noise"
+quantity = "sound_power"
 compare = "rise"
 threshold = 2.0
 deadband = 1.0

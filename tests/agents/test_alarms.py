@@ -121,12 +121,41 @@ def test_below_the_accuracy_gate_a_data_quality_alarm_stands_in(city: City) -> N
     }  # fmt: skip
 
 
-def test_a_rise_is_told_from_the_hours_mean(city: City) -> None:
-    rule = replace(RULE, compare="rise", threshold=3.0, deadband=1.0, minimum_accuracy=0.0)
+def test_a_rise_is_told_from_the_hours_mean_and_from_the_whole_city(city: City) -> None:
+    rule = replace(
+        RULE, compare="rise", threshold=3.0, deadband=1.0, minimum_accuracy=0.0, road_classes=(11, 12)
+    )
     agent = AlarmsAgent(city, Rules((rule,)))
     agent.receive(field(city, 60.0, 0.8, averaging="1h"))
-    assert play(agent, city, [(62.5, 0.8)] * 4) == []
-    assert {t["value"] for t in play(agent, city, [(63.5, 0.8)] * 4, first=4)} == {3.5}
+    assert (
+        play(agent, city, [(66.0, 0.8)] * 4) == []
+    )  # the whole city is louder: the morning, not an incident
+    north = field(city, 66.0, 0.8)
+    north.columns["values"].reshape(city.grid.shape)[69:71] += 350  # the northern street, 3.5 dB more
+    raised = []
+    for minute in range(4, 8):
+        agent.receive(north)
+        raised += agent.close(T0 + minute * 60_000)
+    assert [(batch.key, batch.columns["value"][0]) for batch in raised] == [("loud/Row 3", 3.5)]
+
+
+def test_a_rise_of_sound_power_is_told_without_receptors(city: City) -> None:
+    rule = replace(
+        RULE, quantity="sound_power", compare="rise", threshold=3.0, deadband=1.0, road_classes=(11, 12)
+    )
+    agent = AlarmsAgent(city, Rules((rule,)))
+    raised = []
+    for minute in range(4):
+        power = np.full(20, 100, dtype=np.int64)
+        columns = {f"power{g}{suffix}": power.copy() for g in range(4) for suffix in ("", "_1h")}
+        columns["power0"][city.segment_ids.index("v23")] = 800
+        columns |= {"segment": np.arange(20, dtype=np.int32), "log_sd": np.full(20, 0.1, dtype=np.float32)}
+        agent.receive(Batch(Topic.EMISSIONS, "t0", 0, columns, attributes={"hours_seen": 1.0}))
+        raised += agent.close(T0 + minute * 60_000)
+    (batch,) = raised
+    assert batch.key == "loud/Column 3"
+    assert batch.columns["value"][0] == pytest.approx(10 * np.log10(1100 / 400), abs=0.005)
+    assert batch.columns["unit"][0] == "dB"
 
 
 def test_an_operator_acknowledges_between_two_steps(city: City) -> None:

@@ -28,7 +28,7 @@ def test_a_pack_without_rules_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('quantity = "noise"', 'quantity = "smell"', "quantity: got 'smell'"),
+        ('quantity = "sound_power"', 'quantity = "smell"', "quantity: got 'smell'"),
         ('compare = "rise"', 'compare = "fall"', "compare"),
         ("threshold = 2.0", "treshold = 2.0", "treshold: is not a field"),
         ('action = "Look for a closure"', 'action = " "', "action: is empty"),
