@@ -15,9 +15,14 @@ class Agent(Protocol):
     event-time step ends. All output of a step comes from :meth:`close`.
     """
 
-    name: str
-    consumes: tuple[Topic, ...]
-    produces: tuple[Topic, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def consumes(self) -> tuple[Topic, ...]: ...
+
+    @property
+    def produces(self) -> tuple[Topic, ...]: ...
 
     def receive(self, batch: Batch) -> None:
         """Take in a batch. Changes only what :meth:`close` will read."""

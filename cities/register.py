@@ -33,7 +33,7 @@ def import_register(register: Mapping[str, Any], rules: Mapping[str, Any]) -> di
     rules : mapping
         import.toml as read.
     """
-    features = []
+    features: list[dict[str, Any]] = []
     columns, directions = rules["columns"], rules["direction"]
     for feature in register["features"]:
         properties = feature["properties"]
@@ -89,9 +89,7 @@ def main() -> None:
     collection = import_register(orjson.loads(arguments.register.read_bytes()), rules)
     lines = [orjson.dumps(feature) for feature in collection["features"]]
     target = arguments.pack / "network.geojson"
-    target.write_bytes(
-        b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n"
-    )
+    target.write_bytes(b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n")
     print(f"{target}: {len(lines)} segments, {target.stat().st_size / 1e6:.1f} MB")
 
 

@@ -119,9 +119,7 @@ class Network:
         )
 
 
-def build_network(
-    polylines: list[NDArray[np.float64]], *, node_tolerance_m: float = 0.5
-) -> Network:
+def build_network(polylines: list[NDArray[np.float64]], *, node_tolerance_m: float = 0.5) -> Network:
     """Network of polylines whose end points agree within a tolerance.
 
     Lines that cross without a common end do not join.
@@ -144,9 +142,7 @@ def build_network(
         shape=(len(ends), len(ends)),
     )
     n_nodes, label = connected_components(links, directed=False)
-    node_xy = np.stack(
-        [np.bincount(label, ends[:, k], n_nodes) / np.bincount(label) for k in (0, 1)], axis=1
-    )
+    node_xy = np.stack([np.bincount(label, ends[:, k], n_nodes) / np.bincount(label) for k in (0, 1)], axis=1)
     label = label.astype(np.int32).reshape(-1, 2)
     counts = np.array([len(line) for line in polylines], dtype=np.int64)
     return Network(

@@ -13,7 +13,6 @@ from streams.digest import run_digest
 from streams.observation import time_text
 from streams.player import PlayerStatus
 
-
 COUNTERS = ("changed_segments", "cells_updated")
 
 
