@@ -134,6 +134,11 @@ class FusionAgent:
         )
         return self._publish(now_ms, estimates, speeds)
 
+    def warm_up(self, now_ms: int) -> None:
+        """End a step that nobody reads: counters are judged, nothing is published."""
+        for mode, fusion in self._modes.items():
+            fusion.warm_up(now_ms, self._scale(mode, now_ms))
+
     def evidence(self, segment: int) -> list[Evidence]:
         """What counters on a segment said at the last closed step; may be called from any thread."""
         closed = self._closed

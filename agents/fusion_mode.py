@@ -87,7 +87,10 @@ class ModeFusion:
         self._flow = prior.flow_per_h.astype(np.float64)
         self._ceiling = np.log(FULL_CAPACITY * capacity_per_h + OFFSET_PER_H)
         codes, self._class = np.unique(road_class, return_inverse=True)
-        self._row_class = self._class[counters.sees.indices[counters.sees.indptr[:-1]]]
+        self._edge = counters.sees.indices[counters.sees.indptr[:-1]].astype(np.int64)
+        self._single = np.diff(counters.sees.indptr) == 1
+        self._row_class = self._class[self._edge]
+        self._judging_minute = int(counters.mode) % PARTS  # another one for each mode
         self._gain = counters.gain_blocks()
         self.windows = Windows(counters.n_rows)
         self.credit, self.doubt = np.zeros(counters.n_rows), np.zeros(counters.n_rows)
@@ -115,24 +118,49 @@ class ModeFusion:
             self.variance = self.kriging.variance.astype(np.float32)
             self._is_uninformed = True
             return Estimate(self._flow * scale, self.prior.log_mean(scale), np.sqrt(self.variance), readings)
-        solution = solve(
-            self.kriging, readings.active, readings.deviation, readings.noise, readings.carry
-        )
+        solution = solve(self.kriging, readings.active, readings.deviation, readings.noise, readings.carry)
         minute = now_ms // 60_000 % PARTS
-        if minute == 0:
+        if minute == self._judging_minute:
             self._judge(readings, solution)
         for part in range(PARTS) if self._is_uninformed else (minute,):
             self._renew(solution, part)
         self._is_uninformed = False
-        mean = np.minimum(self.prior.log_mean(scale) + posterior_shift(self.kriging, solution), self._ceiling)
+        mean = self.prior.log_mean(scale) + posterior_shift(self.kriging, solution)
+        mean = np.minimum(self._within_reach(mean, readings, now_ms), self._ceiling)
         if self._nodes is not None:
             mean = self._conserved(mean, self._nodes)
         flow = np.maximum(np.exp(mean) - OFFSET_PER_H, 0.0)
         return Estimate(flow, mean, np.sqrt(self.variance.astype(np.float64)), readings)
 
-    def _conserved(
-        self, mean: NDArray[np.float64], nodes: Junctions
+    def warm_up(self, now_ms: int, scale: float) -> None:
+        """Judge the counters at the end of a step that is not published."""
+        if now_ms // 60_000 % PARTS == self._judging_minute:
+            readings = self.readings(now_ms, scale)
+            if readings.active.size:
+                solution = solve(
+                    self.kriging, readings.active, readings.deviation, readings.noise, readings.carry
+                )
+                self._judge(readings, solution)
+
+    def _within_reach(
+        self, mean: NDArray[np.float64], readings: Readings, now_ms: int
     ) -> NDArray[np.float64]:
+        """Mean moved to within 3 sd of what a trusted counter on the edge itself reads.
+
+        A closure is far outside any Gaussian of a stream that flows past it, so kriging would keep half of
+        the traffic in a closed street; its own counter knows better.
+        """
+        a = readings.active
+        own = self._single[a] & (self.credit[a] > 0.0) & self.windows.fresh(now_ms)[a]
+        edge = self._edge[a[own]]
+        read = np.log(readings.rate_per_h[own] + OFFSET_PER_H)
+        reach = TOLERATED_SD * np.sqrt(np.diag(readings.noise)[own])
+        moved = mean.copy()
+        # Where two counters see one edge, the one that comes last by its id decides.
+        moved[edge] = np.clip(mean[edge], read - reach, read + reach)
+        return moved
+
+    def _conserved(self, mean: NDArray[np.float64], nodes: Junctions) -> NDArray[np.float64]:
         """Flows that also obey conservation; what starts and ends at a node grows with all traffic."""
         ceiling = np.maximum(mean, np.log(OFFSET_PER_H))
         growth = (np.exp(ceiling) - OFFSET_PER_H).sum() / max(self._flow.sum(), 1e-9)
@@ -166,6 +194,7 @@ class ModeFusion:
         self.credit[a] += step
         excess = np.maximum(residual**2 / TOLERATED_SD**2 - nominal, 0.0)
         self.doubt[a] = (1.0 - self.credit[a]) ** 2 * excess
+
     def weight(self, readings: Readings) -> NDArray[np.float64]:
         """Say of each active row on its own street against the prior, 0 to 1: (n_active,)."""
         latent = np.diag(self.kriging.k_ss)[readings.active]

@@ -13,7 +13,7 @@ FORGOTTEN_MS = 24 * 3_600_000  # by then 0.5 % is left of a deviation
 FRESH_MS = 30 * 60_000  # a sensor counts as a source of now for this long, or two of its own intervals
 FAST_MS = 4 * 60_000  # a closure is seen in about this time
 SURPRISE = 4.0  # standard deviations between fast and slow window at which the slow one is of other traffic
-SURPRISED_SHARE = 0.3  # of the fast window that outlives a surprise: half of it is older than the change
+SURPRISED_SHARE = 0.1  # of the fast window that outlives a surprise: half of it is older than the change
 CHANCE_SD = 0.1  # change of a flow within a window beyond Poisson's
 
 

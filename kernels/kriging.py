@@ -6,8 +6,9 @@ x = log(flow + 5) of all edges is Gaussian around the prior mean with covariance
 
 with features Phi (level and road class: what the crude demand gets wrong as a whole), anomalies A of an
 ensemble of assignments, the turn-share precision Q, and a nugget. Only the columns of K at the counter rows
-are formed. A counter row is H x: one edge, or both directions of a street linearised around the prior. Amplitudes
-are by the leave-site-out log score at the counters of simulated cities; a crude prior wants a_s near 0.9.
+are formed. A counter row is H x: one edge, or both directions of a street linearised around the prior.
+Amplitudes are by the leave-site-out log score at the counters of simulated cities; a crude prior wants a_s
+near 0.9.
 """
 
 from __future__ import annotations
