@@ -91,8 +91,9 @@ class Session:
         self._map.on_view(self._on_view)
         self._command.on_change("data", self._on_command)
         document.title = f"Twinroom · {self._city.title}"
-        for root in (self._map.plot, *self._trends.plots, self._state, self._clock_source, self._command):
-            document.add_root(root)
+        with document.models.freeze():  # else each root walks all models again: 1.4 s instead of 0.2
+            for root in (self._map.plot, *self._trends.plots, self._state, self._clock_source, self._command):
+                document.add_root(root)
         document.add_periodic_callback(self.tick, TICK_MS)
 
     # ---- out ----

@@ -8,6 +8,7 @@ import socket
 import weakref
 from pathlib import Path
 
+import bokeh
 from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
 from bokeh.document import Document
@@ -75,6 +76,8 @@ def template_variables(city: City) -> dict[str, object]:
         "gradient": gradient,
         "groups": groups,
         "speeds": [("max" if math.isinf(v) else f"{v:g}", view.speed_text(v)) for v in SPEEDS],
+        # the map and the trends need the core alone: widgets, tables and formulas would be another 2.7 MB
+        "bokeh_version": bokeh.__version__,
         "assets_version": str(max(int(p.stat().st_mtime) for p in (HERE / "static").iterdir())),
     }
 
