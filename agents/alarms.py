@@ -27,6 +27,7 @@ FEED_RULE = Rule(
     consequence="Flows of its streets fall back to the prior",
     priority=3,
 )
+HOURLY_MS, HOURLY_KEPT = 300_000, 24  # hourly means come every five minutes; two hours of them
 UNKNOWN_GAP_MS = 3_600_000  # until a feed has spoken twice: weather comes hourly
 QUALITY_PRIORITY = 4
 
@@ -49,6 +50,7 @@ class AlarmsAgent:
         self._watch = {
             rule.name: StreetWatch(city, rule.road_classes) for rule in rules.rules if rule.scope == "street"
         }
+        self._hourly: dict[str, list[Any]] = {}
         self._power = PowerWatch(city.network.n_segments)
         self._alarms: dict[str, Alarm] = {}
         self._facts: dict[str, dict[str, Any]] = {}
@@ -97,6 +99,7 @@ class AlarmsAgent:
             "evaluated_ms": self._evaluated_ms,
             "revision": self._revision,
             "power": self._power.state,
+            "hourly": self._hourly,
             "watch": {name: watch.state for name, watch in self._watch.items()},
         }
 
@@ -104,7 +107,7 @@ class AlarmsAgent:
         self._alarms = {k: Alarm(State(v[0]), v[1], v[2]) for k, v in state["alarms"].items()}
         self._facts, self._people, self._feeds = state["facts"], state["people"], state["feeds"]
         self._evaluated_ms, self._revision = state["evaluated_ms"], state["revision"]
-        self._power.state = state["power"]
+        self._power.state, self._hourly = state["power"], state["hourly"]
         for name, watched in state["watch"].items():
             self._watch[name].state = watched
 
@@ -132,7 +135,7 @@ class AlarmsAgent:
         if rule.compare == "rise":
             if self._hours_seen(rule, watch) < MINIMUM_HOURS:
                 return
-            rise = level - self._levels(rule, watch, "1h")[0]
+            rise = level - self._reference(rule, watch, now_ms)
             known = rise[np.isfinite(rise)]
             level = rise - (float(np.median(known)) if known.size else 0.0)
         for street, at in watch.worst(level):
@@ -153,6 +156,14 @@ class AlarmsAgent:
         if rule.quantity == "sound_power":
             return self._power.levels(watch.segments, averaging), self._power.accuracies(watch.segments)
         return watch.levels(rule.quantity, averaging), watch.accuracies(rule.quantity, averaging)
+
+    def _reference(self, rule: Rule, watch: StreetWatch, now_ms: int) -> NDArray[np.float64]:
+        """Highest hourly mean of the last two hours: a street that recovers from a closure has not risen."""
+        held = self._hourly.setdefault(rule.name, [])
+        if not held or now_ms - held[-1][0] >= HOURLY_MS:
+            held.append([now_ms, self._levels(rule, watch, "1h")[0]])
+            del held[:-HOURLY_KEPT]
+        return np.asarray(np.fmax.reduce([mean for _, mean in held]))
 
     def _hours_seen(self, rule: Rule, watch: StreetWatch) -> float:
         if rule.quantity == "sound_power":

@@ -23,8 +23,9 @@ QUANTITIES = {
 class Rule:
     """When an operator is called, and what is expected of them.
 
-    ``compare`` is ``level`` (the value against the threshold) or ``rise`` (the value now, less its mean over
-    the last hour, less the median of that difference over all watched streets, against the threshold).
+    ``compare`` is ``level`` (the value against the threshold) or ``rise`` (the value now, less the
+    highest of its hourly means in the last two hours, less the median of that difference over all watched
+    streets, against the threshold).
     ``scope`` is ``street`` (the worst segment of each street of ``road_classes``) or ``zone`` (people in each
     zone of exposure, ``exposure`` naming the quantity and ``exposure_threshold`` its threshold).
     """

@@ -139,6 +139,21 @@ def test_a_rise_is_told_from_the_hours_mean_and_from_the_whole_city(city: City) 
     assert [(batch.key, batch.columns["value"][0]) for batch in raised] == [("loud/Row 3", 3.5)]
 
 
+def test_a_street_that_recovers_from_a_closure_has_not_risen(city: City) -> None:
+    rule = replace(
+        RULE, compare="rise", threshold=3.0, deadband=1.0, minimum_accuracy=0.0, road_classes=(11, 12)
+    )
+    agent = AlarmsAgent(city, Rules((rule,)))
+    open_, closed = field(city, 60.0, 0.8, averaging="1h"), field(city, 60.0, 0.8, averaging="1h")
+    closed.columns["values"].reshape(city.grid.shape)[69:71] -= 600
+    raised = []
+    for minute, hourly in enumerate([open_] * 6 + [closed] * 12):
+        agent.receive(hourly)
+        agent.receive(field(city, 60.0, 0.8))
+        raised += agent.close(T0 + minute * 60_000)
+    assert raised == []
+
+
 def test_a_rise_of_sound_power_is_told_without_receptors(city: City) -> None:
     rule = replace(
         RULE, quantity="sound_power", compare="rise", threshold=3.0, deadband=1.0, road_classes=(11, 12)
