@@ -55,6 +55,7 @@ def prepare_kriging(
                 city.road_class[edges.segment].astype(np.int64), streams[same],
             )  # fmt: skip
             _write(path, kriging)
+            kriging = _read(path) or kriging  # mapped from the file, its memory is free again
         krigings[mode] = kriging
     return krigings
 

@@ -103,7 +103,8 @@ def build_kriging(
     rows = csr_array(rows)
     entry = rows.tocoo()
     k_es[entry.col, entry.row] += (entry.data * own[entry.col]).astype(np.float32)
-    k_ss = np.asarray(rows @ k_es.astype(np.float64)) if n_rows else np.zeros((0, 0))
+    seen = np.unique(rows.indices)
+    k_ss = np.asarray(rows[:, seen] @ k_es[seen].astype(np.float64)) if n_rows else np.zeros((0, 0))
     variance = (
         FEATURE_SD**2 * (phi**2).sum(axis=1) + ENSEMBLE_SD**2 * (anomalies**2).sum(axis=1)
         + STREAM_SD**2 * diagonal + own

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cities.cache import Progress, cache_folder, content_key
-from cities.pack import City, load_city
+from cities.pack import City, CityError, load_city
 from kernels.assignment import EdgeGraph, assign, edge_graph
 from kernels.network import Mode
 from kernels.prior import ModePrior, Prior, log_anomalies, pack, unpack, with_share
@@ -33,7 +33,17 @@ CYCLING_KMH = 15.0
 
 
 def prepare_prior(city: City, progress: Progress) -> Prior:
-    """Prior of a city: from its pack when it belongs to this network, else computed once and cached."""
+    """Prior of a city: from its pack when it belongs to this network, else computed once and cached.
+
+    Raises
+    ------
+    CityError
+        When no street of the network is open to motor traffic.
+    """
+    if city.car_edges.n_edges == 0:
+        raise CityError(
+            "network.geojson: direction: got none on every street of a motor class, expected motor traffic"
+        )
     for path in (city.folder / "prior.npz", _cache_path(city)):
         prior = _read(path, city)
         if prior is not None:
@@ -54,6 +64,8 @@ def _ensemble(
     total, done = sum(n * ITERATIONS[m] for m, n in members.items()), 0
     for mode, n_members in members.items():
         edges = city.car_edges if mode is Mode.CAR else city.bicycle_edges
+        if edges.n_edges == 0:
+            continue
         graph = edge_graph(edges, city.network.n_nodes)
         zones = build_zones(city, mode)
         flows = np.zeros((n_members, graph.n_edges))
@@ -139,14 +151,10 @@ def _read(path: Path, city: City) -> Prior | None:
     fields = ("flow", "turn", "anomaly", "anomaly_peak", "lost")
     motor = unpack({f: arrays[f"car_{f}"] for f in fields})
     trucks = city.class_values("truck_share").astype(float)[city.car_edges.segment]
-    return Prior(
-        city.network_hash,
-        {
-            Mode.CAR: with_share(motor, 1.0 - trucks),
-            Mode.TRUCK: with_share(motor, trucks),
-            Mode.BICYCLE: unpack({f: arrays[f"bicycle_{f}"] for f in fields}),
-        },
-    )
+    modes = {Mode.CAR: with_share(motor, 1.0 - trucks), Mode.TRUCK: with_share(motor, trucks)}
+    if "bicycle_flow" in arrays:  # a network of motor roads alone has none
+        modes[Mode.BICYCLE] = unpack({f: arrays[f"bicycle_{f}"] for f in fields})
+    return Prior(city.network_hash, modes)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -237,3 +237,16 @@ def test_a_large_city_is_cut_into_tiles_of_a_thousand_segments(city: City, prior
     assert [b.key for b in first] == ["t0"]
     assert first[0].attributes["minutes"] == 1
     assert first[0].attributes["network_hash"] == city.network_hash
+
+
+def test_a_city_without_counters_or_without_cycling_has_the_flows_it_can_have(tmp_path: Path, city: City) -> None:
+    bare = dataclasses.replace(city, sensors=())
+    (first,) = run(FusionAgent(bare, prepare_prior(bare, lambda _what, _part: None)), [[]])
+    assert first[0].n_rows == 2 * city.car_edges.n_edges + city.bicycle_edges.n_edges
+    write_toy_city(tmp_path / "motor", minutes=1)
+    text = (tmp_path / "motor" / "city.toml").read_text()
+    (tmp_path / "motor" / "city.toml").write_text(text.replace("bicycle = true", "bicycle = false"))
+    motor = load_city(tmp_path / "motor")
+    (first,) = run(FusionAgent(motor, prepare_prior(motor, lambda _what, _part: None)), [[]])
+    assert set(column(first, "mode", Mode.CAR)) == {Mode.CAR}
+    assert not (first[0].columns["mode"] == Mode.BICYCLE).any()
