@@ -19,6 +19,7 @@ from kernels.receptors import TILE, ReceptorGrid
 GLOW_FACTOR = 4  # the glow is blurred at a quarter of the resolution: 1/16 of the work, and no one sees it
 TWO_WAYS_BELOW_M_PER_PX = 3.0  # finer than this, the directions of a street are drawn side by side
 LOW_ACCURACY = 0.5
+HATCHED_FROM_PX = 2.0  # a thinner line would fall into dots: it only loses its colour
 REMEMBERED_BASES = 8
 
 
@@ -160,9 +161,10 @@ class MapRaster:
         rgb, alpha = self._line_colours(fraction, doubtful, is_flow)
         shift = shift_of_width[known][order] * (half + 0.6)
         arrays = (item, shift.astype(np.float32), half.astype(np.float32), rgb, alpha)
+        hatched = doubtful & (2 * half >= HATCHED_FROM_PX)
         if is_flow:
             self._add_glow(image, view, arrays, fraction)
-        lines.draw_polylines(image, self._pixels(view), self._start, *arrays, doubtful.astype(np.uint8))
+        lines.draw_polylines(image, self._pixels(view), self._start, *arrays, hatched.astype(np.uint8))
 
     def _line_colours(
         self, fraction: NDArray[np.float32], doubtful: NDArray[np.bool_], is_flow: bool

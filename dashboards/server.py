@@ -44,6 +44,7 @@ class ControlRoom:
         self._frames = Frames(city, board)
         self._finder = StreetFinder(city)
         self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self.n_opened = 0
         environment = Environment(
             loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined
         )
@@ -56,6 +57,7 @@ class ControlRoom:
         document.template_variables.update(self._variables)
         session = Session(document, self._city, self._board, self._control, self._frames, self._finder)
         self.sessions.add(session)
+        self.n_opened += 1
 
     def close(self) -> None:
         """End the drawing thread."""

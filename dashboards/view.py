@@ -122,7 +122,7 @@ def alarm_state(alarm: Alarm, clock: Clock) -> State:
     if math.isfinite(alarm.value):
         detail = f"{number(alarm.value, 1)} {alarm.unit}"
         if math.isfinite(alarm.threshold):
-            detail += f" > {number(alarm.threshold, 1)}"
+            detail += f" {'>' if alarm.is_active else 'of'} {number(alarm.threshold, 1)}"
         if alarm.averaging:
             detail += f", {AVERAGINGS.get(alarm.averaging, alarm.averaging)}"
     if math.isfinite(alarm.accuracy):
