@@ -185,9 +185,11 @@ class ModeFusion:
         scale = (PSEUDO_ROWS + held.sum()) / (PSEUDO_ROWS + a.size)
         n_classes = self.class_scale.size
         row_class = self._row_class[a]
-        self.class_scale = (PSEUDO_CLASS_ROWS * scale + np.bincount(row_class, held, n_classes)) / (
+        by_class = (PSEUDO_CLASS_ROWS * scale + np.bincount(row_class, held, n_classes)) / (
             PSEUDO_CLASS_ROWS + np.bincount(row_class, minlength=n_classes)
         )
+        # Counters stand where flows are easiest to tell: agreement among them narrows no other street.
+        self.class_scale = np.maximum(by_class, 1.0)
         agrees = squared <= TOLERATED_SD**2
         # A counter that agreed until now and jumps has seen an event; one that never agreed is wrong.
         step = np.where(agrees, CREDIT_GAIN * (1.0 - self.credit[a]), -CREDIT_LOSS * self.credit[a])
