@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from streams.topics import Batch, Topic
 
@@ -35,3 +35,11 @@ class Agent(Protocol):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state that :meth:`snapshot` made."""
+
+
+@runtime_checkable
+class WarmsUp(Protocol):
+    """An agent that wants the readings from before a run begins."""
+
+    def warm_up(self, now_ms: int) -> None:
+        """End a step without publishing anything."""

@@ -48,7 +48,9 @@ class AlarmsAgent:
     def __init__(self, city: City, rules: Rules) -> None:
         self._city, self._rules = city, rules
         self._watch = {
-            rule.name: StreetWatch(city, rule.road_classes) for rule in rules.rules if rule.scope == "street"
+            rule.name: StreetWatch(city, rule.road_classes, rule.quantity)
+            for rule in rules.rules
+            if rule.scope == "street"
         }
         self._hourly: dict[str, list[Any]] = {}
         self._power = PowerWatch(city.network.n_segments)

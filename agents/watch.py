@@ -55,7 +55,7 @@ class PowerWatch:
 
 
 class StreetWatch:
-    """Latest field values at the receptors beside the streets of some classes.
+    """Latest values of one quantity at the receptors beside the streets of some classes.
 
     Attributes
     ----------
@@ -65,7 +65,8 @@ class StreetWatch:
         Watched segments, sorted by street.
     """
 
-    def __init__(self, city: City, road_classes: tuple[int, ...]) -> None:
+    def __init__(self, city: City, road_classes: tuple[int, ...], quantity: str) -> None:
+        self._quantity = quantity
         watched = np.flatnonzero(np.isin(city.road_class, road_classes))
         names = [city.segment_names[s] or city.segment_ids[s] for s in watched]
         cells, starts, segments, labels = [], [0], [], []
@@ -94,6 +95,8 @@ class StreetWatch:
     def receive(self, batch: Batch) -> None:
         """Take in a tile of a field."""
         quantity, averaging, tile_row, tile_column = batch.key.split("/")
+        if quantity != self._quantity:
+            return
         members = self._members.get((int(tile_row), int(tile_column)))
         if members is None:
             return

@@ -10,6 +10,7 @@ from typing import Any
 from streams.clock import LATE_WINDOW_MS, STEP_MS, step_end
 from streams.observation import FUTURE_MS, Observation, RejectedError, Source, time_text
 
+FORGET_MS = 600_000
 Identity = tuple[Source, str, str, int, int, int, str]
 
 
@@ -81,9 +82,10 @@ class StepBuffer:
         rows = [self._open.pop(k) for k in due]
         self._used.update((k, k[4]) for k in due)
         self._closed_ms = end_ms
-        horizon = end_ms - LATE_WINDOW_MS
-        self._seen = {k: t for k, t in self._seen.items() if t >= horizon}
-        self._used = {k: t for k, t in self._used.items() if t >= horizon}
+        if end_ms % FORGET_MS == 0:  # every step would cost more than all the rest here
+            horizon = end_ms - LATE_WINDOW_MS
+            self._seen = {k: t for k, t in self._seen.items() if t >= horizon}
+            self._used = {k: t for k, t in self._used.items() if t >= horizon}
         rows.sort(key=lambda row: row.order)
         return rows
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.agent import Agent
+from agents.agent import Agent, WarmsUp
 from cities.pack import City
 from streams.bus import Bus
 from streams.clock import STEP_MS, last_closed
@@ -61,7 +61,7 @@ class EmbeddedEngine:
     store : Store or None
         Where snapshots go; None keeps nothing.
     publish_from_ms : int
-        Steps that end earlier only warm up the agents named in ``warmed``.
+        Steps that end earlier only warm up the agents that want it (:class:`agents.agent.WarmsUp`).
     keep_digest : bool
         Remember an entry of each batch for :func:`streams.digest.run_digest`.
     """
@@ -73,13 +73,12 @@ class EmbeddedEngine:
         *,
         store: Store | None = None,
         publish_from_ms: int = 0,
-        warmed: Sequence[str] = ("fusion",),
         keep_digest: bool = False,
     ) -> None:
         self.city, self.agents, self.bus = city, tuple(agents), Bus()
         self.figures = Figures(agents={agent.name: AgentFigures() for agent in agents})
         self.on_step: list[Callable[[int, float], None]] = []
-        self._store, self._warmed = store, frozenset(warmed)
+        self._store = store
         self._publish_from_ms, self._keep_digest = publish_from_ms, keep_digest
         known = {sensor.id: sensor.source for sensor in city.sensors}
         self._buffer = StepBuffer(known)
@@ -217,9 +216,9 @@ class EmbeddedEngine:
         column = np.empty(len(weather), dtype=object)
         column[:] = weather
         for agent in self.agents:
-            if agent.name in self._warmed:
+            if isinstance(agent, WarmsUp):
                 agent.receive(batch)
-                agent.close(end_ms)
+                agent.warm_up(end_ms)
             elif weather and Topic.OBSERVATIONS in agent.consumes:
                 agent.receive(Batch(Topic.OBSERVATIONS, "", end_ms, {"row": column}))
 
