@@ -14,7 +14,7 @@ from bokeh.application.handlers.function import FunctionHandler
 from bokeh.document import Document
 from bokeh.server.server import Server
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from tornado.web import StaticFileHandler
+from tornado.web import RequestHandler, StaticFileHandler
 
 from cities.pack import City
 from dashboards import view
@@ -64,6 +64,16 @@ class ControlRoom:
         self._frames.close()
 
 
+class Health(RequestHandler):
+    """Progress, not heartbeat: how many steps have closed, and where the clock stands."""
+
+    def initialize(self, board: Board, control: Control) -> None:
+        self._board, self._control = board, control
+
+    def get(self) -> None:
+        self.write({"steps": self._board.version, "now_ms": self._control.status().now_ms})
+
+
 def template_variables(city: City) -> dict[str, object]:
     """What the template writes once."""
     stops = cividis()[::15]
@@ -110,7 +120,10 @@ def make_server(
         address=address,
         port=port,
         allow_websocket_origin=[f"{host}:{port}" for host in sorted(hosts)],
-        extra_patterns=[(r"/assets/(.*)", StaticFileHandler, {"path": str(HERE / "static")})],
+        extra_patterns=[
+            (r"/assets/(.*)", StaticFileHandler, {"path": str(HERE / "static")}),
+            (r"/health", Health, {"board": board, "control": control}),
+        ],
         redirect_root=True,
         use_index=True,
         unused_session_lifetime_milliseconds=UNUSED_SESSION_MS,
