@@ -123,4 +123,3 @@ def _directions(sensor: Sensor) -> list[int]:
     if sensor.direction == "backward":
         return [int(Direction.BACKWARD)]
     return [int(Direction.FORWARD), int(Direction.BACKWARD)]
-

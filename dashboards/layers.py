@@ -13,7 +13,8 @@ class Layer:
 
     ``low`` and ``high`` are the ends of the colour scale, ``ticks`` the values written under it. Breaks are
     fixed, so that a colour means the same at every moment of a replay. ``quantity`` is empty for a layer of
-    the roads, ``mode`` is None for a layer of the receptors.
+    the roads, ``mode`` is None for a layer of the receptors. Below ``doubtful_below`` a value is hatched: the model
+    error of air alone, 30 %, leaves at most 0.5, so half of that is its line.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Layer:
     mode: Mode | None = None
     quantity: str = ""
     note: str = ""
+    doubtful_below: float = 0.5
 
 
 _LAYERS = (
@@ -42,9 +44,9 @@ _LAYERS = (
     Layer("accuracy", "5", "Trust", "Accuracy, car flow", "", 0, 1,
           ticks=(0, 0.25, 0.5, 0.75, 1), mode=Mode.CAR, note="P(true flow within 15 % or GEH 5)"),
     Layer("no2", "6", "Air", "NO₂", "µg/m³", 15, 60,
-          ticks=(15, 25, 35, 45, 60), quantity="no2", note="SRM-scaled indication"),
+          ticks=(15, 25, 35, 45, 60), quantity="no2", note="SRM-scaled indication", doubtful_below=0.25),
     Layer("pm25", "7", "Air", "PM₂.₅", "µg/m³", 11, 17,
-          ticks=(11, 12.5, 14, 15.5, 17), quantity="pm25", note="SRM-scaled indication"),
+          ticks=(11, 12.5, 14, 15.5, 17), quantity="pm25", note="SRM-scaled indication", doubtful_below=0.25),
     Layer("noise", "8", "Noise", "Road noise", "dB(A)", 40, 80,
           ticks=(40, 50, 60, 70, 80), quantity="noise", note="CNOSSOS-EU, flat open ground, 4 m"),
 )  # fmt: skip

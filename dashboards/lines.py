@@ -192,6 +192,7 @@ def draw_field(
     image: FloatImage,
     fraction: NDArray[np.float32],
     accuracy: NDArray[np.float32],
+    doubtful_below: float,
     tile: int,
     palette: NDArray[np.float32],
     to_column: tuple[float, float],
@@ -205,7 +206,7 @@ def draw_field(
     fraction : (n_rows, n_columns) float32
         Place on the colour scale, NaN where unknown.
     accuracy : (tile rows, tile columns) float32
-        Below 0.5 the field is hatched and loses colour.
+        Below ``doubtful_below`` the field is hatched and loses colour.
     tile : int
         Receptors along each side of a tile.
     to_column, to_row : (offset, factor)
@@ -239,7 +240,7 @@ def draw_field(
             f = at - k
             alpha = 0.42 + 0.5 * value
             trust = accuracy[r0 // tile, c0 // tile]
-            doubtful = trust < 0.5
+            doubtful = trust < doubtful_below
             if doubtful and (column + row) % 8 < 2:
                 alpha *= 0.55
             red = palette[k, 0] * (1 - f) + palette[k + 1, 0] * f

@@ -18,7 +18,6 @@ from kernels.receptors import TILE, ReceptorGrid
 
 GLOW_FACTOR = 4  # the glow is blurred at a quarter of the resolution: 1/16 of the work, and no one sees it
 TWO_WAYS_BELOW_M_PER_PX = 3.0  # finer than this, the directions of a street are drawn side by side
-LOW_ACCURACY = 0.5
 HATCHED_FROM_PX = 2.0  # a thinner line would fall into dots: it only loses its colour
 REMEMBERED_BASES = 8
 
@@ -157,7 +156,7 @@ class MapRaster:
         is_flow = layer.is_log
         weight = fraction**1.6 if is_flow else 0.15 + 0.5 * self._rank[item]
         half = 0.5 * np.maximum(1.0, (0.9 + 3.6 * weight) * zoom)
-        doubtful = (accuracy < LOW_ACCURACY) & (layer.name != "accuracy")
+        doubtful = (accuracy < layer.doubtful_below) & (layer.name != "accuracy")
         rgb, alpha = self._line_colours(fraction, doubtful, is_flow)
         shift = shift_of_width[known][order] * (half + 0.6)
         arrays = (item, shift.astype(np.float32), half.astype(np.float32), rgb, alpha)
@@ -204,6 +203,7 @@ class MapRaster:
             image,
             fraction_of(scene.value, layer.low, layer.high, layer.is_log),
             scene.accuracy,
+            np.float32(layer.doubtful_below),
             TILE,
             self._palette,
             ((view.x_min - grid.x_min) / grid.step_m - 0.5, per_px),

@@ -109,6 +109,7 @@ def legend_state(layer: Layer, averaging: str, hours_seen: float) -> State:
         "title": layer.title,
         "unit": layer.unit,
         "note": layer.note,
+        "doubtful": f"accuracy below {layer.doubtful_below:g}",
         "averaging": averaging_text(averaging, hours_seen) if layer.quantity else "",
         "scale": "logarithmic" if layer.is_log else "",
         "ticks": ticks,

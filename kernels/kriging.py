@@ -112,9 +112,7 @@ def build_kriging(
     return Kriging(k_es, (k_ss + k_ss.T) / 2.0, variance.astype(np.float32))
 
 
-def stream_covariance(
-    root: csr_array, rows: csr_array
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def stream_covariance(root: csr_array, rows: csr_array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Columns Q^-1 H' (n_edges, n_rows), and the diagonal of Q^-1 (n_edges,) from 128 seeded samples."""
     n_edges = root.shape[1]
     factor = SymmetricFactor(root.T @ root)

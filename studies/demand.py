@@ -143,9 +143,7 @@ def _to_total(trips: NDArray[np.float64], total: float) -> NDArray[np.float64]:
 def _node_weight(city: City, edges: DirectedEdges) -> NDArray[np.float64]:
     """Street length along which people live, at the nodes of large strongly connected parts [m]."""
     n_nodes = city.network.n_nodes
-    links = coo_array(
-        (np.ones(edges.n_edges), (edges.from_node, edges.to_node)), shape=(n_nodes, n_nodes)
-    )
+    links = coo_array((np.ones(edges.n_edges), (edges.from_node, edges.to_node)), shape=(n_nodes, n_nodes))
     _, part = connected_components(links, connection="strong")
     usable = np.bincount(part)[part] >= MIN_PART * n_nodes
     homes = city.class_values("residential").astype(float) + 0.2 * city.class_values("bicycle").astype(float)

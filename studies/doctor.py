@@ -52,9 +52,7 @@ def examine(city: str, port: int) -> list[Finding]:
 def _python() -> str:
     version = sys.version_info
     if (version.major, version.minor) != (3, 11):
-        raise ValueError(
-            f"got {version.major}.{version.minor}, expected 3.11; use `make run` with it"
-        )
+        raise ValueError(f"got {version.major}.{version.minor}, expected 3.11; use `make run` with it")
     return sys.version.split()[0]
 
 
@@ -85,9 +83,7 @@ def _cache() -> str:
     probe.unlink()
     free_gb = shutil.disk_usage(folder).free / 1e9
     if free_gb < FREE_GB:
-        raise OSError(
-            f"{folder}: {free_gb:.1f} GB free, {FREE_GB} needed; set TWINROOM_CACHE elsewhere"
-        )
+        raise OSError(f"{folder}: {free_gb:.1f} GB free, {FREE_GB} needed; set TWINROOM_CACHE elsewhere")
     return f"{folder}, {free_gb:.0f} GB free"
 
 

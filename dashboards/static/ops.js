@@ -85,6 +85,7 @@
     setText("legend-title", legend.title);
     setText("legend-averaging", legend.averaging);
     setText("legend-unit", legend.unit);
+    setText("legend-doubtful", legend.doubtful);
     setText("legend-note", [legend.note, legend.scale].filter(Boolean).join(" · "));
     byId("legend-note").hidden = !(legend.note || legend.scale);
     byId("legend-ticks").replaceChildren(...legend.ticks.map((tick) => {

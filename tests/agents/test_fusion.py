@@ -36,7 +36,9 @@ def prior(city: City) -> Prior:
     return prepare_prior(city, lambda _what, _part: None)
 
 
-def count(sensor: str, minute: int, per_h: float, *, mode: Mode = Mode.CAR, minutes: int = 1, **values: object) -> Observation:
+def count(
+    sensor: str, minute: int, per_h: float, *, mode: Mode = Mode.CAR, minutes: int = 1, **values: object
+) -> Observation:
     end = START_MS + (minute + 1) * MINUTE_MS
     return Observation(
         Source.LOOPS, sensor, end - minutes * MINUTE_MS, end, end + 1_000,
@@ -67,7 +69,9 @@ def column(batches: list[Batch], name: str, mode: Mode = Mode.CAR) -> np.ndarray
     return np.concatenate([b.columns[name][b.columns["mode"] == mode] for b in batches])
 
 
-def at(batches: list[Batch], city: City, street: str, direction: int, name: str, mode: Mode = Mode.CAR) -> float:
+def at(
+    batches: list[Batch], city: City, street: str, direction: int, name: str, mode: Mode = Mode.CAR
+) -> float:
     segment = city.segment_ids.index(street)
     rows = (column(batches, "segment", mode) == segment) & (column(batches, "direction", mode) == direction)
     return float(column(batches, name, mode)[rows][0])
@@ -75,7 +79,11 @@ def at(batches: list[Batch], city: City, street: str, direction: int, name: str,
 
 def equal(a: list[Batch], b: list[Batch]) -> bool:
     return all(
-        x.key == y.key and all(np.array_equal(x.columns[n], y.columns[n], equal_nan=x.columns[n].dtype.kind == "f") for n in x.columns)
+        x.key == y.key
+        and all(
+            np.array_equal(x.columns[n], y.columns[n], equal_nan=x.columns[n].dtype.kind == "f")
+            for n in x.columns
+        )
         for x, y in zip(a, b, strict=True)
     )
 
@@ -93,10 +101,16 @@ def test_without_observations_the_flows_are_the_priors_at_that_hour(city: City, 
 
 def test_every_edge_of_every_mode_has_one_row_with_ordered_intervals(city: City, prior: Prior) -> None:
     last = run(FusionAgent(city, prior), steady(400.0, 20))[-1]
-    for mode, edges in ((Mode.CAR, city.car_edges), (Mode.TRUCK, city.car_edges), (Mode.BICYCLE, city.bicycle_edges)):
+    for mode, edges in (
+        (Mode.CAR, city.car_edges),
+        (Mode.TRUCK, city.car_edges),
+        (Mode.BICYCLE, city.bicycle_edges),
+    ):
         assert np.array_equal(column(last, "segment", mode), edges.segment)
         assert np.array_equal(column(last, "direction", mode), edges.direction)
-        lo90, lo50, flow, hi50, hi90 = (column(last, n, mode) for n in ("lo90", "lo50", "flow_per_h", "hi50", "hi90"))
+        lo90, lo50, flow, hi50, hi90 = (
+            column(last, n, mode) for n in ("lo90", "lo50", "flow_per_h", "hi50", "hi90")
+        )
         assert (lo90 >= 0).all()
         assert (lo90 <= lo50).all()
         assert (lo50 <= flow).all()
@@ -152,7 +166,10 @@ def test_evidence_fades_to_the_prior_when_counters_fall_silent(city: City, prior
         now_ms = START_MS + 15 * MINUTE_MS + round(hours * 60) * MINUTE_MS
         with_evidence, without = (list(a.close(now_ms)) for a in (agent, bare))
         excess.append(
-            np.log((at(with_evidence, city, "h00", 0, "flow_per_h") + 5) / (at(without, city, "h00", 0, "flow_per_h") + 5))
+            np.log(
+                (at(with_evidence, city, "h00", 0, "flow_per_h") + 5)
+                / (at(without, city, "h00", 0, "flow_per_h") + 5)
+            )
         )
     assert (np.diff(np.abs(excess)) < 0).all()
     assert excess[-1] == 0.0
@@ -164,11 +181,15 @@ def test_intervals_of_one_and_of_five_minutes_say_the_same(city: City, prior: Pr
         FusionAgent(city, prior),
         [[count(s, m, 480.0, minutes=5) for s in LOOPS] if m % 5 == 4 else [] for m in range(30)],
     )[-1]
-    np.testing.assert_allclose(column(by_one, "flow_per_h"), column(by_five, "flow_per_h"), rtol=0.03, atol=0.5)
+    np.testing.assert_allclose(
+        column(by_one, "flow_per_h"), column(by_five, "flow_per_h"), rtol=0.03, atol=0.5
+    )
 
 
 def test_a_sudden_change_shows_within_minutes(city: City, prior: Prior) -> None:
-    readings = steady(900.0, 30) + [[count(s, m, 0.0 if s in ("L1", "L2", "L3") else 900.0) for s in LOOPS] for m in range(30, 40)]
+    readings = steady(900.0, 30) + [
+        [count(s, m, 0.0 if s in ("L1", "L2", "L3") else 900.0) for s in LOOPS] for m in range(30, 40)
+    ]
     published = run(FusionAgent(city, prior), readings)
     assert at(published[29], city, "h00", 0, "flow_per_h") > 750
     assert at(published[39], city, "h00", 0, "flow_per_h") < 150
@@ -213,7 +234,9 @@ def test_uptime_zero_and_unknown_counts_are_no_data(city: City, prior: Prior) ->
 
 
 def test_measured_speed_moves_the_speed_and_the_density_of_its_street(city: City, prior: Prior) -> None:
-    slow = run(FusionAgent(city, prior), [[count(s, m, 300.0, speed_kmh=12.0) for s in LOOPS] for m in range(10)])[-1]
+    slow = run(
+        FusionAgent(city, prior), [[count(s, m, 300.0, speed_kmh=12.0) for s in LOOPS] for m in range(10)]
+    )[-1]
     free = run(FusionAgent(city, prior), steady(300.0, 10))[-1]
     assert at(slow, city, "h00", 0, "speed_kmh") == pytest.approx(12.0, abs=0.5)
     assert at(slow, city, "h02", 0, "speed_kmh") < at(free, city, "h02", 0, "speed_kmh")
@@ -231,7 +254,9 @@ def test_evidence_before_the_first_step_is_empty(city: City, prior: Prior) -> No
     assert FusionAgent(city, prior).evidence(0) == []
 
 
-def test_a_large_city_is_cut_into_tiles_of_a_thousand_segments(city: City, prior: Prior, tmp_path: Path) -> None:
+def test_a_large_city_is_cut_into_tiles_of_a_thousand_segments(
+    city: City, prior: Prior, tmp_path: Path
+) -> None:
     assert tmp_path.is_dir()
     (first,) = run(FusionAgent(city, prior), [[]])
     assert [b.key for b in first] == ["t0"]
@@ -239,7 +264,9 @@ def test_a_large_city_is_cut_into_tiles_of_a_thousand_segments(city: City, prior
     assert first[0].attributes["network_hash"] == city.network_hash
 
 
-def test_a_city_without_counters_or_without_cycling_has_the_flows_it_can_have(tmp_path: Path, city: City) -> None:
+def test_a_city_without_counters_or_without_cycling_has_the_flows_it_can_have(
+    tmp_path: Path, city: City
+) -> None:
     bare = dataclasses.replace(city, sensors=())
     (first,) = run(FusionAgent(bare, prepare_prior(bare, lambda _what, _part: None)), [[]])
     assert first[0].n_rows == 2 * city.car_edges.n_edges + city.bicycle_edges.n_edges

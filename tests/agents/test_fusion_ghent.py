@@ -62,7 +62,9 @@ def outcome() -> Outcome:
     for mode in MODES:
         of_mode = [b.columns["mode"] == mode for b in published]
         columns[mode] = {
-            name: np.concatenate([b.columns[name][at] for b, at in zip(published, of_mode, strict=True)]).astype(float)
+            name: np.concatenate(
+                [b.columns[name][at] for b, at in zip(published, of_mode, strict=True)]
+            ).astype(float)
             for name in published[0].columns
         }
         unsensored[mode] = np.isnan(columns[mode]["age_s"])
@@ -95,7 +97,9 @@ def read_truth(city: City) -> dict[Mode, NDArray[np.float64]]:
     truth = {m.name.lower(): np.zeros(edges_of(city, m).n_edges) for m in MODES}
     with gzip.open(city.folder / "truth.csv.gz", "rt", encoding="utf-8") as file:
         names = next(file).strip().split(",")
-        place = {name: names.index(name) for name in ("segment_id", "direction", "mode", "start_utc", "flow_per_h")}
+        place = {
+            name: names.index(name) for name in ("segment_id", "direction", "mode", "start_utc", "flow_per_h")
+        }
         for line in file:
             if WINDOW not in line:
                 continue

@@ -24,7 +24,9 @@ def random_graph(n_nodes: int = 60, n_edges: int = 240) -> tuple[EdgeGraph, NDAr
     rng = np.random.default_rng(4)
     pairs = np.unique(rng.integers(0, n_nodes, (n_edges, 2)), axis=0)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    return edge_graph(edges_of(pairs[:, 0].tolist(), pairs[:, 1].tolist()), n_nodes), rng.uniform(1, 9, len(pairs))
+    return edge_graph(edges_of(pairs[:, 0].tolist(), pairs[:, 1].tolist()), n_nodes), rng.uniform(
+        1, 9, len(pairs)
+    )
 
 
 def test_loaded_cost_equals_scipys_shortest_distances() -> None:
@@ -55,7 +57,9 @@ def test_flow_is_conserved_at_every_node_and_over_every_turn() -> None:
 def test_turns_join_an_edge_to_the_edges_that_leave_its_head() -> None:
     graph, _ = random_graph()
     assert np.array_equal(graph.head[graph.turn_from], graph.tail[graph.turn_to])
-    pairs = {(a, b) for a in range(graph.n_edges) for b in range(graph.n_edges) if graph.head[a] == graph.tail[b]}
+    pairs = {
+        (a, b) for a in range(graph.n_edges) for b in range(graph.n_edges) if graph.head[a] == graph.tail[b]
+    }
     assert set(zip(graph.turn_from.tolist(), graph.turn_to.tolist(), strict=True)) == pairs
     number = graph.turn_start[graph.turn_to] + graph.in_slot[graph.turn_from]
     assert np.array_equal(number, np.arange(graph.n_turns))

@@ -58,5 +58,7 @@ def test_it_is_the_mode_that_a_general_optimiser_finds() -> None:
         f = flow(x)
         return float(((x - mean) ** 2 / variance).sum() + (f[0] - f[1] - f[2]) ** 2 / noise)
 
-    best = minimize(cost, mean, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-10, "maxiter": 4000})
+    best = minimize(
+        cost, mean, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-10, "maxiter": 4000}
+    )
     assert flow(found) == pytest.approx(flow(best.x), rel=0.01)

@@ -156,7 +156,9 @@ def test_sparse_factor_solves_like_numpy() -> None:
     half = random_array((90, 90), density=0.05, rng=np.random.default_rng(2), format="csr")
     matrix = csr_array(half.T @ half + eye_array(90) * 0.3)
     right = np.random.default_rng(3).normal(size=(90, 130))
-    np.testing.assert_allclose(SymmetricFactor(matrix).solve(right), np.linalg.solve(matrix.toarray(), right), rtol=1e-9)
+    np.testing.assert_allclose(
+        SymmetricFactor(matrix).solve(right), np.linalg.solve(matrix.toarray(), right), rtol=1e-9
+    )
 
 
 def test_features_do_not_depend_on_the_codes_of_classes() -> None:

@@ -28,7 +28,9 @@ def test_accuracy_and_intervals_equal_a_simulation_of_the_predictive_distributio
         within = (geh(flow, true) <= 5) | (np.abs(true - flow) <= 0.15 * flow)
         assert accuracy(flow, np.array([mean]), np.array([sd]))[0] == pytest.approx(within.mean(), abs=0.005)
         low, high = interval(np.array([mean]), np.array([sd]), T6_95)
-        assert ((true >= low) & (true <= high)).mean() == pytest.approx(0.9, abs=0.06 if low[0] == 0 else 0.005)
+        assert ((true >= low) & (true <= high)).mean() == pytest.approx(
+            0.9, abs=0.06 if low[0] == 0 else 0.005
+        )
 
 
 def test_geh_of_a_textbook_pair_and_wape() -> None:
@@ -64,7 +66,9 @@ def test_prior_survives_packing_within_its_quanta() -> None:
     rng = np.random.default_rng(5)
     members = np.exp(rng.normal(4, 1, (8, 50)))
     anomalies, lost = log_anomalies(members, 5)
-    prior = ModePrior(members.mean(0).astype(np.float32), rng.uniform(0, 900, 70).astype(np.float32), anomalies, lost)
+    prior = ModePrior(
+        members.mean(0).astype(np.float32), rng.uniform(0, 900, 70).astype(np.float32), anomalies, lost
+    )
     back = unpack(pack(prior))
     np.testing.assert_allclose(back.flow_per_h, prior.flow_per_h, rtol=3e-4)
     np.testing.assert_allclose(back.turn_flow_per_h, prior.turn_flow_per_h, rtol=0.03, atol=0.03)
@@ -83,7 +87,10 @@ def test_anomalies_of_full_rank_hold_the_whole_covariance_of_the_ensemble() -> N
 
 def test_a_part_of_a_mode_keeps_its_share_and_shrinks_where_it_is_small() -> None:
     prior = ModePrior(
-        np.array([1000.0, 10.0], np.float32), np.ones(1, np.float32), np.ones((2, 1), np.float32), np.zeros(2, np.float32)
+        np.array([1000.0, 10.0], np.float32),
+        np.ones(1, np.float32),
+        np.ones((2, 1), np.float32),
+        np.zeros(2, np.float32),
     )
     part = with_share(prior, np.array([0.1, 0.1]))
     assert part.flow_per_h == pytest.approx([100.0, 1.0])

@@ -27,12 +27,18 @@ def silent(_what: str, _part: float) -> None:
 def test_every_mode_has_a_flow_on_every_edge(city: City) -> None:
     prior = prepare_prior(city, silent)
     assert prior.network_hash == city.network_hash
-    for mode, edges in ((Mode.CAR, city.car_edges), (Mode.TRUCK, city.car_edges), (Mode.BICYCLE, city.bicycle_edges)):
+    for mode, edges in (
+        (Mode.CAR, city.car_edges),
+        (Mode.TRUCK, city.car_edges),
+        (Mode.BICYCLE, city.bicycle_edges),
+    ):
         flow = prior.modes[mode].flow_per_h
         assert flow.shape == (edges.n_edges,)
         assert (flow > 0).mean() > 0.9
     main_road = city.road_class[city.car_edges.segment] == 11
-    share = prior.modes[Mode.TRUCK].flow_per_h / (prior.modes[Mode.TRUCK].flow_per_h + prior.modes[Mode.CAR].flow_per_h)
+    share = prior.modes[Mode.TRUCK].flow_per_h / (
+        prior.modes[Mode.TRUCK].flow_per_h + prior.modes[Mode.CAR].flow_per_h
+    )
     assert np.nanmean(share[main_road]) == pytest.approx(0.06, abs=1e-3)
 
 
