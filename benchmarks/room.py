@@ -50,18 +50,8 @@ def run() -> dict[str, Any]:
 
 def _start(cache: Path) -> tuple[float, float]:
     """Seconds from the command to the second step on the page, and the peak of all its processes [MiB]."""
-    command = [
-        sys.executable,
-        "-m",
-        "controlroom",
-        "run",
-        "--city",
-        CITY,
-        "--port",
-        str(PORT),
-        "--speed",
-        "60",
-    ]
+    room = ["run", "--city", CITY, "--port", str(PORT), "--speed", "60"]
+    command = [sys.executable, "-m", "controlroom", *room]
     started = time.monotonic()
     process = subprocess.Popen(
         command, env={**os.environ, "TWINROOM_CACHE": str(cache)}, stdout=subprocess.DEVNULL

@@ -13,8 +13,8 @@ class Layer:
 
     ``low`` and ``high`` are the ends of the colour scale, ``ticks`` the values written under it. Breaks are
     fixed, so that a colour means the same at every moment of a replay. ``quantity`` is empty for a layer of
-    the roads, ``mode`` is None for a layer of the receptors. Below ``doubtful_below`` a value is hatched: the model
-    error of air alone, 30 %, leaves at most 0.5, so half of that is its line.
+    the roads, ``mode`` is None for a layer of the receptors. Below ``doubtful_below`` a value is hatched:
+    the model error of air alone, 30 %, leaves at most 0.5, so half of that is its line.
     """
 
     name: str
