@@ -225,6 +225,8 @@ def _play_with_page(city: City, engine: EmbeddedEngine, player: Player, options:
     from streams.topics import Topic
 
     board = Board(city)
+    for batch in engine.audit():  # alarms that were standing when the room was stopped
+        board.apply(batch)
     engine.bus.subscribe(Topic, board.apply)
     control = RoomControl(engine, player)
     engine.on_step.append(control.stepped)

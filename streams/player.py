@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streams.deadletter import DeadLetter
-from streams.observation import Observation
+from streams.observation import Observation, time_text
 from streams.recording import ClockRow, Recording
 
 
@@ -87,7 +87,7 @@ class Player:
         if self._start_ms >= self._end_ms:
             raise ValueError(
                 f"from: nothing of {recording.path.name} lies between --from and --to; it holds "
-                f"{first} to {last} (ms since the epoch)"
+                f"{time_text(first)} to {time_text(last)}"
             )
         self._changed = threading.Condition()
         self._speed, self._playing = speed, True

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import math
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,13 +18,13 @@ from agents.room import make_agents
 from cities.pack import find_city, load_city
 from dashboards.board import Board
 from dashboards.room import RoomControl
-from dashboards.server import make_server
 from streams.observation import time_ms
 from streams.player import Player
 from streams.recording import read_recording
 from streams.topics import Topic
 from studies.prepare import prepare_city
 from tests.dashboards.conftest import chromium as chromium  # the fixture
+from tests.dashboards.conftest import serving
 from tests.dashboards.test_page_browser import DRAWN
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -68,25 +66,8 @@ def room() -> Iterator[Room]:
     with threadpool_limits(1, "blas"):
         made = Room()
         made.player.run()
-        ready = threading.Event()
-
-        def serve() -> None:
-            asyncio.set_event_loop(asyncio.new_event_loop())
-            control = RoomControl(made.engine, made.player)
-            made.server = make_server(made.city, made.board, control, port=0)
-            made.server.start()
-            made.server.io_loop.add_callback(ready.set)
-            made.server.io_loop.start()
-            made.server.stop()
-            made.server.room.close()
-            made.server.io_loop.close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        assert ready.wait(60)
-        yield made
-        made.server.io_loop.add_callback(made.server.io_loop.stop)
-        thread.join(30)
+        with serving(made.city, made.board, RoomControl(made.engine, made.player)) as made.server:
+            yield made
 
 
 def detour(room: Room) -> NDArray[np.float64]:

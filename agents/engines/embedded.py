@@ -109,6 +109,10 @@ class EmbeddedEngine:
         earlier = self._store.entries() if self._store else []
         return list({entry[:4]: entry for entry in (*earlier, *self._entries)}.values())
 
+    def audit(self) -> list[Batch]:
+        """Alarms, actions and dead letters of earlier runs on the same store."""
+        return self._store.audit() if self._store else []
+
     def resume(self) -> int:
         """Take up the store's snapshot; returns the line to go on from, 0 for a new run."""
         snapshot = self._store.load() if self._store else None

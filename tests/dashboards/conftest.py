@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from cities.pack import City
 from dashboards.board import Board
+from dashboards.control import Control
 from dashboards.server import make_server
 from tests.dashboards.town import NotingControl, full_board, make_town
 
@@ -45,32 +47,41 @@ class Room:
         return answer.result(timeout=30)
 
 
+@contextmanager
+def serving(city: City, board: Board, control: Control) -> Iterator[Any]:
+    """A server of the page on a free port, in a thread of its own."""
+    ready = threading.Event()
+    made: list[Any] = []
+
+    def serve() -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        server = make_server(city, board, control, port=0)
+        made.append(server)
+        server.start()
+        server.io_loop.add_callback(ready.set)
+        server.io_loop.start()
+        server.stop()
+        server.room.close()
+        server.io_loop.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    assert ready.wait(60)
+    yield made[0]
+    made[0].io_loop.add_callback(made[0].io_loop.stop)
+    thread.join(30)
+    assert not thread.is_alive()
+
+
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     """The page of a small town, served from a thread of its own."""
     monkeypatch.setattr("dashboards.server.UNUSED_SESSION_MS", 500)
     city = make_town(tmp_path / "town")
-    made = Room(city, full_board(city), NotingControl(), None)
-    ready = threading.Event()
-
-    def serve() -> None:
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        made.server = make_server(city, made.board, made.control, port=0)
-        made.server.start()
-        made.server.io_loop.add_callback(ready.set)
-        made.server.io_loop.start()
-        made.server.stop()
-        made.server.room.close()
-        made.server.io_loop.close()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    assert ready.wait(30)
-    yield made
-    made.server.io_loop.add_callback(made.server.io_loop.stop)
-    thread.join(30)
-    assert not thread.is_alive()
+    board, control = full_board(city), NotingControl()
+    with serving(city, board, control) as server:
+        yield Room(city, board, control, server)
 
 
 @pytest.fixture(scope="session")
