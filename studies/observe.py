@@ -1,7 +1,7 @@
 """A recording of what the sensors of a city would have reported of a true morning.
 
-    python -m studies.observe cities/ghent --fine /tmp/fine.npz --out cities/ghent
-    python -m studies.observe cities/ghent --fine /tmp/open.npz --out /tmp/variant \\
+    python -m studies.observe cities/ghent --fine fine.npz --out cities/ghent
+    python -m studies.observe cities/ghent --fine open.npz --out variant \\
         --changes-against cities/ghent/recording.jsonl.gz --changes tests/data/no_closure.jsonl.gz
 
 Writes ``sensors.geojson`` and ``recording.jsonl.gz`` (see the interchange formats). Simulated rows say so;
@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m studies.observe",
         description="Record what the sensors of a city would have reported of a true morning.",
-        epilog="example: python -m studies.observe cities/ghent --fine /tmp/fine.npz --out cities/ghent",
+        epilog="example: python -m studies.observe cities/ghent --fine fine.npz --out cities/ghent",
     )
     parser.add_argument("city", type=Path, help="city folder with network.geojson, city.toml, study.toml")
     parser.add_argument("--fine", type=Path, required=True, help="flow of every minute, from studies.truth")

@@ -326,7 +326,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m studies.truth",
         description="Make the true traffic of a city's simulated morning.",
-        epilog="example: python -m studies.truth cities/ghent --out cities/ghent --fine /tmp/fine.npz",
+        epilog="example: python -m studies.truth cities/ghent --out cities/ghent --fine fine.npz",
     )
     parser.add_argument("city", type=Path, help="city folder with network.geojson, city.toml, study.toml")
     parser.add_argument("--out", type=Path, help="folder for truth.csv.gz")

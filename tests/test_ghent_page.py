@@ -23,7 +23,6 @@ from streams.player import Player
 from streams.recording import read_recording
 from streams.topics import Topic
 from studies.prepare import prepare_city
-from tests.dashboards.conftest import chromium as chromium  # the fixture
 from tests.dashboards.conftest import serving
 from tests.dashboards.test_page_browser import DRAWN
 

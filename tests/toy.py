@@ -205,7 +205,7 @@ def toy_rows(*, minutes: int = 90, scale: float = 1.0, bump: float = 1.0) -> lis
             if street in ("h30", "h31") and 50 <= minute < 65:
                 per_h *= bump
             for mode, share in (("car", 0.95), ("truck", 0.05)):
-                count = round(per_h * share / 60 / scale) * scale
+                count = round(per_h * share / 60, 3)  # a counter may report fractions
                 rows.append(
                     reading(
                         "loops",
