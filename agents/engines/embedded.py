@@ -21,7 +21,7 @@ from streams.steps import StepBuffer
 from streams.store import Snapshot, Store
 from streams.topics import Batch, Topic
 
-SNAPSHOT_S = 5.0  # a snapshot of Ghent takes 30 ms; a kill costs at most this much replay
+SNAPSHOT_S = 5.0  # a kill costs at most this much of the replay
 MAX_CLOCK_JUMP_MS = 86_400_000  # a clock row of next year would close half a million empty steps
 AUDITED = (Topic.ALARMS, Topic.OPERATOR_ACTIONS, Topic.DEADLETTERS)
 
