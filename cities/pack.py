@@ -246,7 +246,7 @@ def _features(content: bytes, name: str) -> list[dict[str, Any]]:
 
 
 def _polylines(features: list[dict[str, Any]], to_metric: Transformer) -> list[NDArray[np.float64]]:
-    """Metric vertices of each street; one transformation for all, since each call costs more than its points."""
+    """Metric vertices of each street; one transformation for all, as each call costs more than its points."""
     lonlats = [_lonlat(feature, number) for number, feature in enumerate(features)]
     lonlat = np.concatenate(lonlats)
     xy = np.stack(to_metric.transform(lonlat[:, 0], lonlat[:, 1]), axis=1)
