@@ -18,11 +18,13 @@ import orjson
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from kernels.cnossos_tables import SURFACE_NAMES
 from kernels.network import DirectedEdges, Network, build_network
 from kernels.receptors import ReceptorGrid
 
 BUNDLED = Path(__file__).parent
 ALLOWED_DIRECTIONS = ("both", "forward", "backward", "none")
+MAX_CLASS = 32_767
 
 
 class CityError(ValueError):
@@ -153,7 +155,7 @@ def load_city(folder: Path) -> City:
     crs = _text(city, "crs", "city.toml [city]")
     classes = _read_classes(settings)
     network_bytes = _read_bytes(folder, "network.geojson")
-    features = _features(network_bytes, "network.geojson")
+    features = read_features(network_bytes, "network.geojson")
     to_metric = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
     polylines = _polylines(features, to_metric)
@@ -183,9 +185,11 @@ def load_city(folder: Path) -> City:
         "lanes": per_segment("lanes", "lanes"),
         "width_m": per_segment("width_m", "width_m"),
     }
-    surface = tuple(
-        str(p.get("surface") or classes[int(c)].surface) for p, c in zip(properties, road_class, strict=True)
-    )
+    surface = []
+    for s, p in enumerate(properties):
+        if not p.get("surface"):
+            derived[s].add("surface")
+        surface.append(_surface(p.get("surface") or classes[int(road_class[s])].surface, ids[s]))
     index = {identifier: s for s, identifier in enumerate(ids)}
     return City(
         folder=folder,
@@ -202,7 +206,7 @@ def load_city(folder: Path) -> City:
         segment_zones=tuple(str(p.get("zone") or "all") for p in properties),
         road_class=road_class.astype(np.int16),
         **arrays,
-        surface=surface,
+        surface=tuple(surface),
         derived=tuple(frozenset(d) for d in derived),
         car_edges=network.directed_edges(
             motor & np.isin(direction, ("both", "forward")),
@@ -234,7 +238,14 @@ def _read_bytes(folder: Path, name: str) -> bytes:
     raise CityError(f"{plain}: file is missing; a city pack needs it")
 
 
-def _features(content: bytes, name: str) -> list[dict[str, Any]]:
+def read_features(content: bytes, name: str) -> list[dict[str, Any]]:
+    """Features of a FeatureCollection.
+
+    Raises
+    ------
+    CityError
+        When there is none.
+    """
     try:
         collection = orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -242,7 +253,7 @@ def _features(content: bytes, name: str) -> list[dict[str, Any]]:
     features = collection.get("features") if isinstance(collection, dict) else None
     if not isinstance(features, list) or not features:
         raise CityError(f"{name}: features: expected a FeatureCollection with features, got none")
-    return features
+    return [feature if isinstance(feature, dict) else {} for feature in features]
 
 
 def _polylines(features: list[dict[str, Any]], to_metric: Transformer) -> list[NDArray[np.float64]]:
@@ -272,17 +283,34 @@ def _lonlat(feature: dict[str, Any], number: int) -> NDArray[np.float64]:
         raise CityError(
             f"network.geojson: segment {name}: geometry.type: expected LineString, got {geometry.get('type')}"
         )
-    lonlat = np.asarray(geometry.get("coordinates"), dtype=float)
-    if lonlat.ndim != 2 or lonlat.shape[0] < 2 or not np.isfinite(lonlat).all():
-        raise CityError(
-            f"network.geojson: segment {name}: coordinates: expected two or more finite positions"
-        )
-    if np.abs(lonlat[:, 1]).max() > 90 or np.abs(lonlat[:, 0]).max() > 180:
-        raise CityError(
-            f"network.geojson: segment {name}: coordinates: expected longitude and latitude in "
-            f"degrees (WGS84), got {lonlat[0].tolist()}; looks like metric coordinates"
-        )
-    return lonlat[:, :2]
+    lonlat, fault = line_positions(geometry.get("coordinates"))
+    if fault:
+        raise CityError(f"network.geojson: segment {name}: coordinates: {fault}")
+    return lonlat
+
+
+def line_positions(coordinates: object) -> tuple[NDArray[np.float64], str]:
+    """Longitudes and latitudes of a line, (n, 2) [deg], and what is wrong with them ("" when nothing is)."""
+    try:
+        lonlat = np.asarray(coordinates, dtype=float)
+    except (TypeError, ValueError):
+        lonlat = np.empty(0)
+    if lonlat.ndim != 2 or lonlat.shape[0] < 2 or lonlat.shape[1] < 2 or not np.isfinite(lonlat).all():
+        return np.empty((0, 2)), "expected two or more finite positions"
+    lonlat = lonlat[:, :2]
+    return lonlat, degrees_fault(lonlat)
+
+
+def degrees_fault(lonlat: NDArray[np.float64]) -> str:
+    """What is wrong with positions as WGS84 degrees, "" when nothing is; lonlat is (n, 2)."""
+    longitude, latitude = np.abs(lonlat).max(axis=0)
+    if latitude <= 90 and longitude <= 180:
+        return ""
+    swapped = latitude <= 180 and longitude <= 90
+    return (
+        f"expected longitude and latitude in degrees (WGS84), got {lonlat[0].tolist()}; looks like "
+        f"{'latitude and longitude swapped' if swapped else 'metric coordinates'}"
+    )
 
 
 def _check_ids(ids: tuple[str, ...]) -> None:
@@ -296,13 +324,17 @@ def _check_ids(ids: tuple[str, ...]) -> None:
 
 
 def _class_of(properties: dict[str, Any], identifier: str, classes: Mapping[int, RoadClass]) -> int:
+    """Code of a segment's class, which may be told by its code or its name."""
     value = properties.get("road_class")
-    if not isinstance(value, int) or value not in classes:
-        raise CityError(
-            f"network.geojson: segment {identifier}: road_class: got {value!r}, "
-            f"expected one of {sorted(classes)} (city.toml [[road_class]])"
-        )
-    return value
+    if isinstance(value, int) and value in classes:
+        return value
+    for code, road_class in classes.items():
+        if value == road_class.name:
+            return code
+    raise CityError(
+        f"network.geojson: segment {identifier}: road_class: got {value!r}, "
+        f"expected one of {sorted(classes)} or a name of theirs (city.toml [[road_class]])"
+    )
 
 
 def _direction(properties: dict[str, Any], identifier: str) -> str:
@@ -325,6 +357,11 @@ def _read_classes(settings: Mapping[str, Any]) -> dict[int, RoadClass]:
             road_class = RoadClass(**row)
         except TypeError as error:
             raise CityError(f"city.toml: [[road_class]] {row.get('code')}: {error}") from error
+        if not isinstance(road_class.code, int) or not 0 <= road_class.code <= MAX_CLASS:
+            raise CityError(
+                f"city.toml: [[road_class]] {road_class.name}: code: got {road_class.code!r}, "
+                f"expected a whole number of 0 to {MAX_CLASS}"
+            )
         if road_class.srm not in ("srm1", "srm2"):
             raise CityError(
                 f"city.toml: [[road_class]] {road_class.code}: srm: got {road_class.srm!r}, "
@@ -355,7 +392,7 @@ def _read_sensors(folder: Path, index: Mapping[str, int], to_metric: Transformer
     if not any((folder / n).is_file() for n in ("sensors.geojson", "sensors.geojson.gz")):
         return ()
     sensors = []
-    for feature in _features(_read_bytes(folder, "sensors.geojson"), "sensors.geojson"):
+    for feature in read_features(_read_bytes(folder, "sensors.geojson"), "sensors.geojson"):
         p, geometry = feature.get("properties") or {}, feature.get("geometry") or {}
         identifier = str(p.get("id", ""))
         segment_id = p.get("segment_id")
@@ -418,3 +455,12 @@ def _positive(value: Any, field: str, identifier: str) -> float:
             f"network.geojson: segment {identifier}: {field}: got {value!r}, expected a number > 0"
         )
     return float(value)
+
+
+def _surface(value: Any, identifier: str) -> str:
+    if value not in SURFACE_NAMES:
+        raise CityError(
+            f"network.geojson: segment {identifier}: surface: got {value!r}, "
+            f"expected one of {', '.join(SURFACE_NAMES)}"
+        )
+    return str(value)

@@ -37,7 +37,7 @@ def test_what_the_network_does_not_give_is_marked_derived(toy_folder: Path) -> N
     city = load_city(toy_folder)
     first = city.segment_ids.index("h00")
     assert city.speed_kmh[first] == 70.0
-    assert city.derived[first] == {"lanes", "width_m"}
+    assert city.derived[first] == {"lanes", "width_m", "surface"}
 
 
 def test_the_directions_of_a_segment_become_edges(toy_folder: Path) -> None:
