@@ -8,7 +8,23 @@ from scipy import stats
 
 from kernels.prior import ModePrior, log_anomalies, pack, unpack, with_share
 from kernels.profile import DEFAULT_HOURLY, day_profile
-from kernels.scores import T6_75, T6_95, UNIT_VARIANCE, accuracy, geh, interval, t6_distribution, wape
+from kernels.scores import (
+    T6_75,
+    T6_95,
+    UNIT_VARIANCE,
+    accuracy,
+    calibration_error,
+    crps_flow,
+    crps_log,
+    geh,
+    interval,
+    log_density,
+    pit_histogram,
+    reliability,
+    t6_distribution,
+    wape,
+    within_band,
+)
 from kernels.speed import speed_correction, volume_delay_speed
 
 
@@ -36,6 +52,57 @@ def test_accuracy_and_intervals_equal_a_simulation_of_the_predictive_distributio
 def test_geh_of_a_textbook_pair_and_wape() -> None:
     assert geh(np.array([120.0]), np.array([100.0]))[0] == pytest.approx(np.sqrt(2 * 400 / 220))
     assert wape(np.array([90.0, 220.0]), np.array([100.0, 200.0])) == pytest.approx(0.1)
+
+
+def test_crps_equals_its_integral_in_log_and_the_quantile_score_in_flow() -> None:
+    x = np.linspace(-15, 25, 400_001)
+    for mean, sd, truth in ((5.0, 0.4, 200.0), (5.0, 0.4, 30.0), (3.0, 1.0, 0.0), (7.0, 0.1, 1_000.0)):
+        distribution = t6_distribution((x - mean) / (sd * UNIT_VARIANCE))
+        integral = np.trapezoid((distribution - (x >= np.log(truth + 5))) ** 2, x)
+        arguments = np.array([mean]), np.array([sd]), np.array([truth])
+        assert crps_log(*arguments)[0] == pytest.approx(integral, abs=2e-4)
+        levels = (np.arange(2_000) + 0.5) / 2_000
+        levels = levels[(levels > 0.01) & (levels < 0.99)]
+        flow = np.maximum(np.exp(mean + sd * UNIT_VARIANCE * stats.t(6).ppf(levels)) - 5, 0)
+        loss = 2 * ((levels - (truth < flow)) * (truth - flow)).mean()
+        assert crps_flow(*arguments)[0] == pytest.approx(loss, rel=0.03)
+
+
+def test_log_density_equals_scipy() -> None:
+    z = np.linspace(-4, 4, 9)
+    expected = stats.t(6, 0, UNIT_VARIANCE * 0.3).logpdf(z * 0.3)
+    np.testing.assert_allclose(log_density(z, np.full(9, 0.3)), expected, atol=1e-12)
+
+
+def test_pit_is_flat_for_what_was_drawn_from_the_prediction_zeros_included_and_steep_for_a_bias() -> None:
+    rng = np.random.default_rng(12)
+    mean, sd = rng.normal(3, 1.5, 100_000), rng.uniform(0.2, 1.0, 100_000)
+    truth = np.maximum(np.exp(mean + sd * UNIT_VARIANCE * rng.standard_t(6, mean.size)) - 5, 0)
+    shares = pit_histogram(mean, sd, truth, 20)
+    assert shares.sum() == pytest.approx(1.0)
+    assert np.abs(shares - 0.05).max() < 0.005
+    biased = pit_histogram(mean - 0.5, sd, truth, 20)
+    assert biased[-1] > 2 * biased[0]
+
+
+def test_reliability_of_a_score_that_means_what_it_says_and_of_one_that_boasts() -> None:
+    rng = np.random.default_rng(13)
+    score = rng.uniform(0, 1, 50_000)
+    hit = rng.uniform(0, 1, score.size) < score
+    number, mean, share = reliability(score, hit, 10)
+    assert number.sum() == score.size
+    np.testing.assert_allclose(mean, np.arange(10) / 10 + 0.05, atol=0.005)
+    np.testing.assert_allclose(share, mean, atol=0.03)
+    assert calibration_error(score, hit) < 0.01
+    assert calibration_error(np.minimum(score + 0.2, 1.0), hit) == pytest.approx(0.18, abs=0.01)
+    assert np.isnan(reliability(np.array([0.95]), np.array([True]), 10)[2][0])
+
+
+def test_the_band_is_geh_5_or_15_percent_whichever_is_wider() -> None:
+    truth = np.linspace(0, 6_000, 60_001)
+    for flow in (0.0, 30.0, 1_500.0, 4_000.0):
+        expected = (geh(np.array([flow]), truth) <= 5) | (np.abs(truth - flow) <= 0.15 * flow + 1e-9)
+        assert (within_band(np.array([flow]), truth) == expected).mean() > 0.9999
 
 
 def test_profile_averages_to_one_and_is_continuous_over_midnight() -> None:
