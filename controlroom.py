@@ -69,6 +69,28 @@ def _parser() -> argparse.ArgumentParser:
     prepare = _command(city, "prepare", _prepare, "what is known before any sensor speaks",
                        "twinroom city prepare --city cities/ghent")  # fmt: skip
     prepare.add_argument("--city", default="ghent", help="a bundled city or a folder (default: ghent)")
+    importing = _command(city, "import", _import_city, "a city pack from GeoJSON or OpenStreetMap (.osm.pbf)",
+                         "twinroom city import --network geneva.osm.pbf --out geneva")  # fmt: skip
+    importing.add_argument("--network", type=Path, required=True, help="streets: GeoJSON, .osm.pbf or .osm")
+    importing.add_argument(
+        "--sensors", type=Path, help="GeoJSON; points without a segment_id are map-matched"
+    )
+    importing.add_argument("--buildings", type=Path,
+                           help="GeoJSON or .osm.pbf (default: those of an .osm.pbf network)")  # fmt: skip
+    importing.add_argument("--settings", type=Path,
+                           help="city.toml (default: that beside the network, else assumed)")  # fmt: skip
+    importing.add_argument("--name", help="of the city (default: of its file or folder)")
+    importing.add_argument("--timezone", help="as Europe/Zurich (default: that of city.toml, else UTC)")
+    importing.add_argument("--out", type=Path, required=True, help="folder of the new city pack")
+
+    recordings = commands.add_parser("recording", help="recordings").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    lines = _command(recordings, "import", _import_recording, "a recording from JSON Lines (gzip too)",
+                     "twinroom recording import a.jsonl --city geneva --out geneva/a.jsonl.gz")  # fmt: skip
+    lines.add_argument("file", type=Path, help="one reading a line")
+    lines.add_argument("--city", required=True, help="a bundled city or a folder, for its sensors")
+    lines.add_argument("--out", type=Path, required=True, help="the recording (.jsonl.gz)")
 
     doctor = _command(commands, "doctor", _doctor, "check Python, packages, port, cache and city pack",
                       "twinroom doctor")  # fmt: skip
@@ -273,6 +295,34 @@ def _prepare(options: argparse.Namespace) -> int:
     started = time.monotonic()
     prepare_city(city, _progress)
     print(f"{city.title}: prepared in {time.monotonic() - started:.1f} s, kept in {cache_folder()}")
+    return 0
+
+
+def _import_city(options: argparse.Namespace) -> int:
+    from cities.importers.city import Source, import_city
+
+    source = Source(
+        network=options.network,
+        sensors=options.sensors,
+        buildings=options.buildings,
+        settings=options.settings,
+        name=options.name,
+        timezone=options.timezone,
+    )
+    started = time.monotonic()
+    imported = import_city(source, options.out)
+    print("\n".join(imported.lines))
+    print(f"{options.out}: {imported.city.title} imported in {time.monotonic() - started:.1f} s")
+    return 0
+
+
+def _import_recording(options: argparse.Namespace) -> int:
+    from cities.pack import find_city, load_city
+    from streams.recording_import import import_recording
+
+    city = load_city(find_city(options.city))
+    report = import_recording(options.file, city, options.out)
+    print("\n".join(report.lines()))
     return 0
 
 

@@ -25,6 +25,7 @@ from kernels.receptors import ReceptorGrid
 BUNDLED = Path(__file__).parent
 ALLOWED_DIRECTIONS = ("both", "forward", "backward", "none")
 MAX_CLASS = 32_767
+NO_LINE = "expected two or more finite positions"
 
 
 class CityError(ValueError):
@@ -257,23 +258,29 @@ def read_features(content: bytes, name: str) -> list[dict[str, Any]]:
 
 
 def _polylines(features: list[dict[str, Any]], to_metric: Transformer) -> list[NDArray[np.float64]]:
-    """Metric vertices of each street; one transformation for all, as each call costs more than its points."""
+    """Metric vertices of each street; checked and transformed together, as each call costs more than its work."""
     lonlats = [_lonlat(feature, number) for number, feature in enumerate(features)]
     lonlat = np.concatenate(lonlats)
+    starts = np.cumsum([0, *(len(x) for x in lonlats)])
+    names = [(f.get("properties") or {}).get("id", f"number {n}") for n, f in enumerate(features)]
+    if degrees_fault(lonlat):
+        fault = next((n, told) for n, x in enumerate(lonlats) if (told := degrees_fault(x)))
+        raise CityError(f"network.geojson: segment {names[fault[0]]}: coordinates: {fault[1]}")
     xy = np.stack(to_metric.transform(lonlat[:, 0], lonlat[:, 1]), axis=1)
-    lines = []
-    for number, part in enumerate(np.split(xy, np.cumsum([len(x) for x in lonlats])[:-1])):
-        name = (features[number].get("properties") or {}).get("id", f"number {number}")
-        if not np.isfinite(part).all():
-            raise CityError(
-                f"network.geojson: segment {name}: coordinates: {lonlats[number][0].tolist()} lies outside "
-                "the city's CRS; looks like latitude and longitude swapped"
-            )
-        keep = np.concatenate([[True], np.abs(np.diff(part, axis=0)).max(axis=1) > 1e-6])
-        if keep.sum() < 2:
-            raise CityError(f"network.geojson: segment {name}: coordinates: its length is zero")
-        lines.append(part[keep])
-    return lines
+    if not (finite := np.isfinite(xy).all(axis=1)).all():
+        at = int(np.argmin(finite))
+        raise CityError(
+            f"network.geojson: segment {names[np.searchsorted(starts, at, side='right') - 1]}: coordinates: "
+            f"{lonlat[at].tolist()} lies outside the city's CRS; looks like latitude and longitude swapped"
+        )
+    keep = np.concatenate([[True], np.abs(np.diff(xy, axis=0)).max(axis=1) > 1e-6])
+    keep[starts[:-1]] = True
+    kept = np.add.reduceat(keep, starts[:-1])
+    if (kept < 2).any():
+        raise CityError(
+            f"network.geojson: segment {names[int(np.argmin(kept))]}: coordinates: its length is zero"
+        )
+    return np.split(xy[keep], np.cumsum(kept)[:-1])
 
 
 def _lonlat(feature: dict[str, Any], number: int) -> NDArray[np.float64]:
@@ -283,22 +290,27 @@ def _lonlat(feature: dict[str, Any], number: int) -> NDArray[np.float64]:
         raise CityError(
             f"network.geojson: segment {name}: geometry.type: expected LineString, got {geometry.get('type')}"
         )
-    lonlat, fault = line_positions(geometry.get("coordinates"))
-    if fault:
-        raise CityError(f"network.geojson: segment {name}: coordinates: {fault}")
+    lonlat = _positions(geometry.get("coordinates"))
+    if lonlat is None:
+        raise CityError(f"network.geojson: segment {name}: coordinates: {NO_LINE}")
     return lonlat
+
+
+def _positions(coordinates: object) -> NDArray[np.float64] | None:
+    """First two columns of two or more finite positions, None for anything else."""
+    try:
+        lonlat = np.asarray(coordinates, dtype=float)
+    except (TypeError, ValueError):
+        return None
+    if lonlat.ndim != 2 or lonlat.shape[0] < 2 or lonlat.shape[1] < 2 or not np.isfinite(lonlat).all():
+        return None
+    return np.asarray(lonlat[:, :2])
 
 
 def line_positions(coordinates: object) -> tuple[NDArray[np.float64], str]:
     """Longitudes and latitudes of a line, (n, 2) [deg], and what is wrong with them ("" when nothing is)."""
-    try:
-        lonlat = np.asarray(coordinates, dtype=float)
-    except (TypeError, ValueError):
-        lonlat = np.empty(0)
-    if lonlat.ndim != 2 or lonlat.shape[0] < 2 or lonlat.shape[1] < 2 or not np.isfinite(lonlat).all():
-        return np.empty((0, 2)), "expected two or more finite positions"
-    lonlat = lonlat[:, :2]
-    return lonlat, degrees_fault(lonlat)
+    lonlat = _positions(coordinates)
+    return (np.empty((0, 2)), NO_LINE) if lonlat is None else (lonlat, degrees_fault(lonlat))
 
 
 def degrees_fault(lonlat: NDArray[np.float64]) -> str:
