@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import ndtr
 
+from agents.emission import NO_WEATHER, WeatherOrder
 from cities.pack import City, CityError
 from kernels.air_columns import AirColumns, RoadColumns, road_columns
 from kernels.air_fields import STORED_SCALE_UG_PER_M3, AirAccumulators, AirReader, Background
@@ -61,7 +62,7 @@ class AirAgent:
         self._hours_seen = 0.0
         self._wind = (columns.mean_wind_m_s, _default_direction(city))
         self._applied_wind = self._wind
-        self._weather_order: tuple[int, str, str, str] = (-1, "", "", "")
+        self._weather_order: WeatherOrder = NO_WEATHER
         self._is_seen = False
         self._is_started = False
         self._roads: RoadColumns | None = None
@@ -128,8 +129,8 @@ class AirAgent:
         self._hours_seen = float(state["hours_seen"])
         self._wind = (float(state["wind"][0]), float(state["wind"][1]))
         self._applied_wind = (float(state["applied_wind"][0]), float(state["applied_wind"][1]))
-        end_ms, source, sensor, event = state["weather_order"]
-        self._weather_order = (int(end_ms), str(source), str(sensor), str(event))
+        end_ms, sensor, received_ms, event = state["weather_order"]
+        self._weather_order = (int(end_ms), str(sensor), int(received_ms), str(event))
         self._is_seen, self._is_started = bool(state["is_seen"]), bool(state["is_started"])
         self.cells_updated = int(state["cells_updated"])
         self._roads = None
@@ -151,8 +152,10 @@ class AirAgent:
         for row in batch.columns["row"]:
             if row.source != Source.WEATHER or not np.isfinite(row.wind_speed_m_s):
                 continue
-            if row.order > self._weather_order:  # the latest in event time, in whatever order they came
-                self._weather_order = row.order
+            # the latest in event time, in whatever order they came, and the last version of it
+            order = (row.end_ms, row.sensor, row.received_ms, row.event_id)
+            if order > self._weather_order:
+                self._weather_order = order
                 direction = row.wind_from_deg if np.isfinite(row.wind_from_deg) else self._wind[1]
                 self._wind = (float(row.wind_speed_m_s), float(direction))
 

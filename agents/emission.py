@@ -34,6 +34,9 @@ POLLUTANTS = slice(0, N_POLLUTANTS)
 POWERS = slice(N_POLLUTANTS, N_QUANTITIES)
 QUANTITY_NAMES = ("nox", "no2", "pm10", "pm25", "power0", "power1", "power2", "power3")
 LOG_SD_MAX = 3.0  # a factor of 20: beyond it nothing is known
+WeatherOrder = tuple[int, str, int, str]
+"""End of a weather row [ms], its sensor, when it was received [ms], its event id."""
+NO_WEATHER: WeatherOrder = (-1, "", -1, "")
 
 
 class EmissionAgent:
@@ -47,7 +50,8 @@ class EmissionAgent:
         for the segments that the gate withholds. Every five minutes of event time also the mean of the last
         hour.
     Keeps
-        the latest flows, what was published, and sums of the last hour.
+        the latest flows, what was published, and sums of the last hour. Flows of an earlier step than the
+        latest change nothing: the sums hold each minute as it was known when it closed.
     Guarantees
         what readers hold differs from the ungated truth by less than the gate's tolerances
         (:mod:`kernels.gate`).
@@ -69,10 +73,10 @@ class EmissionAgent:
         self._medium_share = city.class_values("truck_medium_share").astype(np.float64)
         self._surface = cnossos.surface_indices(city.surface)
         self._temperature_c = float(city.settings.get("noise", {}).get("annual_temperature_c", 10.0))
-        self._temperature_order: tuple[int, str, str, str] = (-1, "", "", "")
+        self._temperature_order: WeatherOrder = NO_WEATHER
         # until weather is seen, what the air agent assumes
         self._wind_m_s = float(city.settings.get("background", {}).get("mean_wind_m_s", 0.0))
-        self._wind_order: tuple[int, str, str, str] = (-1, "", "", "")
+        self._wind_order: WeatherOrder = NO_WEATHER
         shape = (len(MODES), 2, n)
         self._flow = np.full(shape, np.nan)
         self._speed = np.full(shape, np.nan)
@@ -140,11 +144,11 @@ class EmissionAgent:
 
     def restore(self, state: dict[str, Any]) -> None:
         self._temperature_c = float(state["temperature_c"])
-        end_ms, source, sensor, event = state["temperature_order"]
-        self._temperature_order = (int(end_ms), str(source), str(sensor), str(event))
+        end_ms, sensor, received_ms, event = state["temperature_order"]
+        self._temperature_order = (int(end_ms), str(sensor), int(received_ms), str(event))
         self._wind_m_s = float(state["wind_m_s"])
-        end_ms, source, sensor, event = state["wind_order"]
-        self._wind_order = (int(end_ms), str(source), str(sensor), str(event))
+        end_ms, sensor, received_ms, event = state["wind_order"]
+        self._wind_order = (int(end_ms), str(sensor), int(received_ms), str(event))
         self._flow = np.array(state["flow"])
         self._speed = np.array(state["speed"])
         self._log_sd = np.array(state["flow_log_sd"])
@@ -180,12 +184,13 @@ class EmissionAgent:
         for row in batch.columns["row"]:
             if row.source != Source.WEATHER:
                 continue
-            # the latest in event time, in whatever order they came
-            if np.isfinite(row.wind_speed_m_s) and row.order > self._wind_order:
-                self._wind_order = row.order
+            # the latest in event time, in whatever order they came, and the last version of it
+            order = (row.end_ms, row.sensor, row.received_ms, row.event_id)
+            if np.isfinite(row.wind_speed_m_s) and order > self._wind_order:
+                self._wind_order = order
                 self._wind_m_s = float(row.wind_speed_m_s)
-            if np.isfinite(row.temperature_c) and row.order > self._temperature_order:
-                self._temperature_order = row.order
+            if np.isfinite(row.temperature_c) and order > self._temperature_order:
+                self._temperature_order = order
                 self._temperature_c = float(row.temperature_c)
                 self._is_fresh = True
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.fusion_counters import INSTRUMENTS, CounterRows, counter_rows
+from agents.fusion_counters import CounterRows, counter_rows
 from agents.fusion_covariance import edges_of, prepare_kriging
+from agents.fusion_log import READING, WARM_UP, Readings, StepLog, no_readings
 from agents.fusion_mode import Estimate, ModeFusion
 from cities.pack import City
 from kernels.conservation import junctions
@@ -66,12 +68,16 @@ class FusionAgent:
         times and area readings (Wi-Fi, telecom, bike share) are accepted and not yet used. A counter of both
         directions is read as their sum; a reading of another direction than its counter's is not used.
     Produces
-        densities: every step, all directed edges, in tiles of 1,000 segments.
+        densities: every step, all directed edges, in tiles of 1,000 segments. A late or revised reading
+        has the steps since its own published again, with a higher revision: at once when it is up to three
+        minutes late, else at the next five-minute mark.
     Keeps
-        per counter: windowed count, exposure, speed, credit and doubt; per edge: the posterior variance.
+        per counter: windowed count, exposure, speed, credit and doubt; per edge: the posterior variance;
+        readings and states of the last two hours (:class:`agents.fusion_log.StepLog`).
     Guarantees
         Without readings the flows are the prior's at that time of the day. A silent counter fades within
-        hours. Batches and the wall clock change nothing.
+        hours. Batches and the wall clock change nothing, and once late readings are taken up, neither does
+        the order in which readings came.
     """
 
     name = "fusion"
@@ -113,22 +119,18 @@ class FusionAgent:
         }
         self._speeds = _Speeds(city, self._modes[Mode.CAR].counters, capacity, middles)
         self._tiles = _Tiles(city, list(self._modes))
+        self._log = StepLog()
         self._closed: _Closed | None = None
         self._scales: dict[tuple[Mode, int], float] = {}
 
     def receive(self, batch: Batch) -> None:
-        """Take the readings of a batch into the windows."""
-        self._take_in([row for row in batch.columns["row"] if row.source in INSTRUMENTS])
+        """Note the readings of a batch."""
+        self._log.arrived.append(self._read(batch.columns["row"]))
 
     def close(self, now_ms: int) -> Sequence[Batch]:
-        """Publish the flows of all edges at the end of the step."""
-        scales = [self._scale(mode, now_ms) for mode in self._modes]
-        # Modes share nothing and each is one thread of linear algebra, so together they use all cores and
-        # give the same bits as one after the other.
-        with ThreadPoolExecutor(len(self._modes)) as pool:
-            found = pool.map(lambda f, scale: f.estimate(now_ms, scale), self._modes.values(), scales)
-            estimates = dict(zip(self._modes, found, strict=True))
-        speeds = self._speeds.of(now_ms, estimates, self._modes[Mode.CAR])
+        """Publish the flows of all edges at the end of the step, after those that late readings changed."""
+        revised = self._begin(now_ms, 0)
+        estimates, speeds = self._advance(now_ms)
         self._closed = _Closed(
             now_ms,
             estimates,
@@ -136,10 +138,44 @@ class FusionAgent:
             {m: f.windows.newest_ms.copy() for m, f in self._modes.items()},
             {m: f.windows.simulated.copy() for m, f in self._modes.items()},
         )
-        return self._publish(now_ms, estimates, speeds)
+        return [*revised, *self._publish(now_ms, estimates, speeds)]
 
     def warm_up(self, now_ms: int) -> None:
         """End a step that nobody reads: counters are judged, nothing is published."""
+        self._begin(now_ms, WARM_UP)
+        self._advance_unread(now_ms)
+
+    def _begin(self, now_ms: int, revision: int) -> list[Batch]:
+        """Take in the readings of a step; the batches of closed steps that late readings changed."""
+        self._log.begin(now_ms, revision, self._states())
+        first_ms, again = self._log.again(now_ms)
+        if again:
+            self._restore_states(self._log.state_before(again[0]))
+        revised: list[Batch] = []
+        for step_ms in again:
+            self._take_in(self._log.rows(step_ms))
+            if not self._log.is_published(step_ms):
+                self._advance_unread(step_ms)
+            else:
+                batches = self._publish(step_ms, *self._advance(step_ms))
+                if step_ms >= first_ms:
+                    number = self._log.raised_revision(step_ms)
+                    revised += [replace(batch, revision=number) for batch in batches]
+            self._log.redo(step_ms, self._states())
+        self._take_in(self._log.rows(now_ms))
+        return revised
+
+    def _advance(self, now_ms: int) -> tuple[dict[Mode, Estimate], dict[Mode, NDArray[np.float64]]]:
+        """Flows and speeds at the end of a step."""
+        scales = [self._scale(mode, now_ms) for mode in self._modes]
+        # Modes share nothing and each is one thread of linear algebra, so together they use all cores and
+        # give the same bits as one after the other.
+        with ThreadPoolExecutor(len(self._modes)) as pool:
+            found = pool.map(lambda f, scale: f.estimate(now_ms, scale), self._modes.values(), scales)
+            estimates = dict(zip(self._modes, found, strict=True))
+        return estimates, self._speeds.of(now_ms, estimates, self._modes[Mode.CAR])
+
+    def _advance_unread(self, now_ms: int) -> None:
         for mode, fusion in self._modes.items():
             fusion.warm_up(now_ms, self._scale(mode, now_ms))
 
@@ -171,37 +207,55 @@ class FusionAgent:
         return found
 
     def snapshot(self) -> dict[str, Any]:
-        """Windows, credit, doubt and variances of each mode."""
-        return {mode.name.lower(): fusion.snapshot() for mode, fusion in self._modes.items()}
+        """State of each mode, and the log of the last two hours."""
+        return {**self._states(), "log": self._log.snapshot()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state that :meth:`snapshot` made for the same city and counters."""
+        self._restore_states(state)
+        self._log.restore(state["log"])
+
+    def _states(self) -> dict[str, Any]:
+        return {mode.name.lower(): fusion.snapshot() for mode, fusion in self._modes.items()}
+
+    def _restore_states(self, state: Mapping[str, Any]) -> None:
         for mode, fusion in self._modes.items():
             fusion.restore(state[mode.name.lower()])
 
-    def _take_in(self, observations: Sequence[Observation]) -> None:
-        """Sort readings by mode and add them to the windows."""
-        taken: dict[Mode, list[tuple[int, Observation, float]]] = {mode: [] for mode in self._modes}
+    def _read(self, observations: Iterable[Observation]) -> Readings:
+        """Counts of known counters; one that is of no use is kept, for it may replace one that was."""
+        found = []
         for reading in observations:
             mode = reading.mode
             row = -1 if mode is None else self._row_of.get((reading.sensor, mode), -1)
-            if mode is None or row < 0 or not reading.count >= 0.0 or not reading.uptime > 0.0:
+            if mode is None or row < 0:
                 continue
             sensor = self._modes[mode].counters.sensors[row]
             if reading.source != sensor.source or reading.direction not in ("", sensor.direction):
                 continue
-            hours = (reading.end_ms - reading.start_ms) / 3_600_000 * reading.uptime
-            scale = self._scale(mode, (reading.start_ms + reading.end_ms) // 2)
-            taken[mode].append((row, reading, hours * scale))
-        for mode, rows in taken.items():
-            self._modes[mode].windows.add(
-                np.array([row for row, _, _ in rows], dtype=np.int64),
-                np.array([o.count for _, o, _ in rows], dtype=np.float64),
-                np.array([exposure for _, _, exposure in rows], dtype=np.float64),
-                np.array([o.end_ms for _, o, _ in rows], dtype=np.int64),
-                np.array([o.end_ms - o.start_ms for _, o, _ in rows], dtype=np.int64),
-                np.array([o.simulated for _, o, _ in rows], dtype=np.bool_),
-                np.array([o.speed_kmh for _, o, _ in rows], dtype=np.float64),
+            variant = crc32(f"{reading.direction}/{reading.to_sensor}".encode())
+            found.append(
+                (mode, row, reading.end_ms, reading.start_ms, variant, reading.count, reading.uptime,
+                 reading.speed_kmh, reading.simulated)
+            )  # fmt: skip
+        return np.array(found, dtype=READING) if found else no_readings()
+
+    def _take_in(self, readings: Readings) -> None:
+        """Add the readings of a step to the windows of their modes."""
+        usable = readings[(readings["count"] >= 0.0) & (readings["uptime"] > 0.0)]
+        for mode, fusion in self._modes.items():
+            of_mode = usable[usable["mode"] == mode]
+            start_ms, end_ms = of_mode["start_ms"], of_mode["end_ms"]
+            middle = (start_ms + end_ms) // 2
+            scale = np.array([self._scale(mode, int(ms)) for ms in middle], dtype=np.float64)
+            fusion.windows.add(
+                of_mode["row"].astype(np.int64),
+                of_mode["count"],
+                (end_ms - start_ms) / 3_600_000 * of_mode["uptime"] * scale,
+                end_ms,
+                end_ms - start_ms,
+                of_mode["simulated"],
+                of_mode["speed_kmh"],
             )
 
     def _scale(self, mode: Mode, moment_ms: int) -> float:

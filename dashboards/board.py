@@ -152,6 +152,7 @@ class Board:
         shape = (len(Mode), n, 2)
         self._densities = {c: np.full(shape, np.nan, np.float32) for c in DENSITY_COLUMNS}
         self._simulated = np.zeros(shape, dtype=bool)
+        self._latest_density: dict[str, tuple[int, int]] = {}
         self._power = np.zeros(n, dtype=np.int64)
         self._nox = np.zeros(n, dtype=np.int64)
         tiles = (1 + city.grid.tiles()[-1][0], 1 + city.grid.tiles()[-1][1])
@@ -191,6 +192,7 @@ class Board:
                 return
             if now_ms < self.now_ms:  # a jump back: the trends would run backwards
                 self._history.clear()
+                self._latest_density.clear()
             self._changed[:] = False
             self._n_cells = 0
             for batch in self._pending:
@@ -220,6 +222,11 @@ class Board:
             self._n_dead_letters += batch.n_rows
 
     def _apply_densities(self, batch: Batch) -> None:
+        """The newest densities of a tile; trends keep an earlier minute as it was known when it closed."""
+        order = (batch.time_ms, batch.revision)
+        if order < self._latest_density.get(batch.key, (-1, -1)):
+            return
+        self._latest_density[batch.key] = order
         columns = batch.columns
         at = (columns["mode"].astype(np.intp), columns["segment"], columns["direction"].astype(np.intp))
         for name in DENSITY_COLUMNS:

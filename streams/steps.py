@@ -28,8 +28,8 @@ class StepBuffer:
     """Holds rows until their step closes, whatever the order and the batches they come in.
 
     Rows with a known event id are dropped; of two readings of the same interval the one received last
-    counts. A row whose step has closed goes into the next one and is counted as late; a second reading of
-    an interval that has already been used is counted as a revision and dropped.
+    counts, also when the other has been used already. A row whose step has closed comes with the next one,
+    at the head of its rows: who keeps a history corrects it.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class StepBuffer:
         self._sensors = sensors
         self._open: dict[Identity, Observation] = {}
         self._seen: dict[str, int] = {}
-        self._used: dict[Identity, int] = {}
+        self._used: dict[Identity, tuple[int, str]] = {}  # when and as what it was received
         self._closed_ms = 0
         self.intake = Intake()
 
@@ -63,13 +63,11 @@ class StepBuffer:
         identity = (
             row.source, row.sensor, row.to_sensor, row.start_ms, row.end_ms, mode, row.direction,
         )  # fmt: skip
-        if identity in self._used:
-            self.intake.revisions += 1
-            return
         held = self._open.get(identity)
-        if held is not None:
+        received = self._used.get(identity) if held is None else (held.received_ms, held.event_id)
+        if received is not None:
             self.intake.revisions += 1
-            if (row.received_ms, row.event_id) < (held.received_ms, held.event_id):
+            if (row.received_ms, row.event_id) < received:
                 return
         else:
             self.intake.accepted += 1
@@ -80,12 +78,12 @@ class StepBuffer:
         """Rows of all steps up to ``end_ms``, in the order in which they are to be used."""
         due = [k for k, row in self._open.items() if step_end(row.end_ms) <= end_ms]
         rows = [self._open.pop(k) for k in due]
-        self._used.update((k, k[4]) for k in due)
+        self._used.update((k, (row.received_ms, row.event_id)) for k, row in zip(due, rows, strict=True))
         self._closed_ms = end_ms
         if end_ms % FORGET_MS == 0:  # every step would cost more than all the rest here
             horizon = end_ms - LATE_WINDOW_MS
             self._seen = {k: t for k, t in self._seen.items() if t >= horizon}
-            self._used = {k: t for k, t in self._used.items() if t >= horizon}
+            self._used = {k: received for k, received in self._used.items() if k[4] >= horizon}
         rows.sort(key=lambda row: row.order)
         return rows
 
@@ -122,7 +120,7 @@ class StepBuffer:
         return {
             "open": list(self._open.items()),
             "seen": dict(self._seen),
-            "used": list(self._used),
+            "used": list(self._used.items()),
             "closed_ms": self._closed_ms,
             "intake": self.intake,
         }
@@ -131,6 +129,6 @@ class StepBuffer:
         """Take up a state that :meth:`snapshot` made."""
         self._open = dict(state["open"])
         self._seen = dict(state["seen"])
-        self._used = {key: key[4] for key in state["used"]}
+        self._used = dict(state["used"])
         self._closed_ms = state["closed_ms"]
         self.intake = state["intake"]

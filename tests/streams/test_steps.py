@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from streams.clock import LATE_WINDOW_MS
 from streams.codec import pack_state, unpack_state
 from streams.observation import Observation, RejectedError, parse_observation
 from streams.steps import StepBuffer
@@ -52,12 +53,31 @@ def test_of_two_readings_of_an_interval_the_one_received_last_counts(first_is_ne
     assert [r.count for r in closed(rows[::-1] if first_is_newer else rows)] == [9.0]
 
 
-def test_a_late_row_goes_into_the_next_step_and_is_counted() -> None:
+def test_a_late_row_comes_at_the_head_of_the_next_step_and_is_counted() -> None:
     buffer = StepBuffer(KNOWN)
     buffer.close(T0 + 60_000)
-    buffer.add(row("L1", 0), T0 + 100_000)
+    buffer.add(row("L1", 1), T0 + 100_000)
+    buffer.add(row("L2", 0), T0 + 100_000)
     assert buffer.intake.late == 1
-    assert [r.sensor for r in buffer.close(T0 + 120_000)] == ["L1"]
+    assert [r.sensor for r in buffer.close(T0 + 120_000)] == ["L2", "L1"]
+
+
+def test_a_newer_reading_of_a_used_interval_is_handed_on_and_an_older_one_is_not() -> None:
+    buffer = StepBuffer(KNOWN)
+    buffer.add(row("L1", 0, count=5, delay_s=8), T0)
+    assert [r.count for r in buffer.close(T0 + 60_000)] == [5.0]
+    buffer.add(row("L1", 0, count=4, delay_s=3), T0 + 100_000)
+    assert buffer.close(T0 + 120_000) == []
+    buffer.add(row("L1", 0, count=7, delay_s=9), T0 + 150_000)
+    buffer.add(row("L1", 0, count=9, delay_s=20), T0 + 150_000)
+    assert [r.count for r in buffer.close(T0 + 180_000)] == [9.0]
+    assert (buffer.intake.accepted, buffer.intake.revisions, buffer.intake.late) == (1, 3, 0)
+
+
+def test_a_row_of_more_than_two_hours_ago_is_rejected() -> None:
+    with pytest.raises(RejectedError, match="more than two hours before"):
+        StepBuffer(KNOWN).add(row("L1", 0), T0 + 60_001 + LATE_WINDOW_MS)
+    StepBuffer(KNOWN).add(row("L1", 0), T0 + 60_000 + LATE_WINDOW_MS)
 
 
 def test_a_row_waits_for_its_own_step() -> None:
@@ -93,6 +113,7 @@ def test_a_buffer_goes_on_from_its_snapshot_as_if_never_stopped() -> None:
     second.restore(unpack_state(pack_state(first.snapshot())))
     for buffer in (first, second):
         buffer.add(row("L1", 0), T0)
+        buffer.add(row("L1", 0, count=4, delay_s=1), T0)  # older than the one that was used
     left, right = (repr(buffer.close(T0 + 120_000)) for buffer in (first, second))  # NaN is not NaN
     assert left == right
     assert "L2" in left
