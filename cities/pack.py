@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -250,7 +251,10 @@ def read_features(content: bytes, name: str) -> list[dict[str, Any]]:
     try:
         collection = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise CityError(f"{name}: not valid JSON: {error}") from error
+        try:
+            collection = json.loads(content)  # takes NaN, which tables with gaps are written with
+        except ValueError:
+            raise CityError(f"{name}: not valid JSON: {error}") from error
     features = collection.get("features") if isinstance(collection, dict) else None
     if not isinstance(features, list) or not features:
         raise CityError(f"{name}: features: expected a FeatureCollection with features, got none")
@@ -258,7 +262,7 @@ def read_features(content: bytes, name: str) -> list[dict[str, Any]]:
 
 
 def _polylines(features: list[dict[str, Any]], to_metric: Transformer) -> list[NDArray[np.float64]]:
-    """Metric vertices of each street; checked and transformed together, as each call costs more than its work."""
+    """Metric vertices of each street; checked and transformed together, which is much faster."""
     lonlats = [_lonlat(feature, number) for number, feature in enumerate(features)]
     lonlat = np.concatenate(lonlats)
     starts = np.cumsum([0, *(len(x) for x in lonlats)])

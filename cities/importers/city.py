@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,11 +76,15 @@ def import_city(source: Source, out: Path) -> Imported:
     _check_target(source, out)
     findings = Findings()
     is_osm = is_openstreetmap(source.network)
-    content = _content(source.network)
+    hashes = [
+        {"file": path.name, "sha256": hashlib.sha256(_content(path)).hexdigest()}
+        for path in (source.network, source.sensors, source.buildings, source.settings)
+        if path is not None
+    ]
     if is_osm:
         streets = read_osm_streets(source.network, findings)
     else:
-        streets = read_streets(content, source.network.name, findings)
+        streets = read_streets(_unpacked(source.network), source.network.name, findings)
     settings, settings_from = _settings(source, streets)
     knows_highways = is_osm or settings.given is None
     classes = {row["code"]: RoadClass(**row) for row in settings.table["road_class"]}
@@ -99,7 +105,11 @@ def import_city(source: Source, out: Path) -> Imported:
         if placed.features:
             (folder / "sensors.geojson").write_bytes(feature_lines(placed.features))
             city = load_city(folder)
-        report = _report(source, settings, settings_from, streets, city, buildings, placed, findings)
+        report = {
+            "files": hashes,
+            "settings": {"from": settings_from, "assumed": settings.assumed},
+            **_report(streets, city, buildings, placed, findings),
+        }
         (folder / REPORT).write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
         _move(folder, out)
     return Imported(replace(city, folder=out), report, tuple(_lines(report, findings)))
@@ -122,6 +132,17 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CityError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _unpacked(path: Path) -> bytes:
+    """Content of a file that may be gzipped."""
+    content = _content(path)
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise CityError(f"{path}: cannot be unpacked: {error}") from error
 
 
 def _settings(source: Source, streets: list[Street]) -> tuple[Settings, str]:
@@ -148,7 +169,7 @@ def _buildings(source: Source, is_osm: bool, findings: Findings) -> list[Buildin
         return read_osm_buildings(source.network, findings) if is_osm else []
     if is_openstreetmap(source.buildings):
         return read_osm_buildings(source.buildings, findings)
-    return read_buildings(_content(source.buildings), source.buildings.name, findings)
+    return read_buildings(_unpacked(source.buildings), source.buildings.name, findings)
 
 
 def _place_sensors(source: Source, city: City, streets: list[Street], findings: Findings) -> SensorImport:
@@ -157,7 +178,7 @@ def _place_sensors(source: Source, city: City, streets: list[Street], findings: 
     parts: dict[str, list[int]] = {}
     for segment, street in enumerate(streets):
         parts.setdefault(street.source_id, []).append(segment)
-    return read_sensors(_content(source.sensors), source.sensors.name, city, parts, findings)
+    return read_sensors(_unpacked(source.sensors), source.sensors.name, city, parts, findings)
 
 
 def _move(folder: Path, out: Path) -> None:
@@ -171,9 +192,8 @@ def _move(folder: Path, out: Path) -> None:
 
 
 def _report(
-    source: Source, settings: Settings, settings_from: str, streets: list[Street], city: City,
-    buildings: list[Building], placed: SensorImport, findings: Findings,
-) -> dict[str, Any]:  # fmt: skip
+    streets: list[Street], city: City, buildings: list[Building], placed: SensorImport, findings: Findings
+) -> dict[str, Any]:
     def found(kind: str) -> dict[str, Any]:
         return {
             "left_out": findings.of(kind, is_left_out=True),
@@ -186,12 +206,6 @@ def _report(
         "crs": city.crs,
         "timezone": city.timezone,
         "network_hash": city.network_hash,
-        "files": [
-            {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-            for path in (source.network, source.sensors, source.buildings, source.settings)
-            if path is not None
-        ],
-        "settings": {"from": settings_from, "assumed": settings.assumed},
         "network": {
             "streets": len({s.source_id for s in streets}),
             "segments": len(streets),

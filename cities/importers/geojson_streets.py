@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -38,8 +37,10 @@ def read_streets(content: bytes, name: str, findings: Findings) -> list[Street]:
     """
     streets: list[Street] = []
     for number, feature in enumerate(read_features(content, name), start=1):
-        properties = dict(feature.get("properties") or {})
-        identifier = properties.get("id", feature.get("id"))
+        properties = {
+            k: v for k, v in (feature.get("properties") or {}).items() if v == v
+        }  # a gap may be NaN
+        identifier = feature.get("id") if properties.get("id") is None else properties["id"]
         if identifier is None or identifier == "":
             findings.leave_out("segment", f"(feature {number})", "id: is missing")
             continue
@@ -169,9 +170,3 @@ def check_area(streets: list[Street], bounds: tuple[float, float, float, float],
             f"network: coordinates: their middle {np.round(centre, 3).tolist()} lies outside the area of "
             f"{crs} (city.toml [city] crs){why}"
         )
-
-
-def geometry_counts(streets: list[Street]) -> dict[str, int]:
-    """How many streets came from one feature: for the report."""
-    shares = Counter(s.source_id for s in streets)
-    return {"source_streets": len(shares), "split": sum(1 for n in shares.values() if n > 1)}

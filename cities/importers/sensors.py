@@ -87,8 +87,8 @@ def read_sensors(
     made = SensorImport()
     seen: set[str] = set()
     for number, feature in enumerate(read_features(content, name), start=1):
-        p = dict(feature.get("properties") or {})
-        raw = p.get("id", feature.get("id"))
+        p = {k: v for k, v in (feature.get("properties") or {}).items() if v == v}  # a gap may be NaN
+        raw = feature.get("id") if p.get("id") is None else p["id"]
         identifier = "" if raw is None else str(raw)
         try:
             if not identifier:
@@ -150,9 +150,12 @@ def _check_words(p: dict[str, Any]) -> None:
             raise _LeftOutError(f"modes: got {mode!r}, expected of {', '.join(MODES)}")
     if "modes" in p:
         p["modes"] = modes
-    if p.get("direction") is None:
+    if not isinstance(p.get("derived", []), list):
+        del p["derived"]
+    if p.get("direction") is None and p["source"] in COUNTING:
         p["direction"] = "both"
-    if p["direction"] not in DIRECTIONS:
+        p["derived"] = sorted({*p.get("derived", ()), "direction"})
+    if p.get("direction", "both") not in DIRECTIONS:
         raise _LeftOutError(f"direction: got {p['direction']!r}, expected one of {', '.join(DIRECTIONS)}")
 
 
@@ -204,7 +207,7 @@ def _match(p: dict[str, Any], xy: tuple[float, float], ground: _Ground) -> dict[
             f"within {MATCH_M:g} m ({nearest})"
         )
     p["segment_id"] = ground.city.segment_ids[segment]
-    p["derived"] = ["segment_id"]
+    p["derived"] = sorted({*p.get("derived", ()), "segment_id"})
     return {
         "segment_id": p["segment_id"],
         "street": ground.city.segment_names[segment],
