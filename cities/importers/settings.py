@@ -6,7 +6,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError
 
 from cities.importers.osm_tags import DEFAULTS
-from cities.pack import CityError
+from cities.pack import CityError, RoadClass
 from kernels.profile import DEFAULT_HOURLY
 
 MAX_RECEPTORS = 1_500_000
@@ -30,6 +30,7 @@ HEAD = """\
 # --settings and a copy of this file.
 
 """
+ROW_FIELDS = tuple(f.name for f in fields(RoadClass))
 ROW_TEXTS = ("name", "surface", "regime", "srm", "source")
 
 
@@ -99,10 +100,12 @@ def _complete_row(row: Mapping[str, Any], assumed: list[str]) -> dict[str, Any]:
     speed = float(row.get("speed_kmh", 30.0))
     like = min(defaults, key=lambda d: abs(d["speed_kmh"] - speed))
     missing = [name for name in like if name not in row and name not in ("code", "name", "source")]
-    known = {name: row[name] for name in like if name in row}
+    known = {name: row[name] for name in ROW_FIELDS if name in row}
     made = {**like, "code": row["code"], "name": f"class {row['code']}", "source": "assumed", **known}
     assumed += [
-        f"{where} {name}: is not a field of a road class, not taken over" for name in row if name not in like
+        f"{where} {name}: is not a field of a road class, not taken over"
+        for name in row
+        if name not in ROW_FIELDS
     ]
     if missing:
         assumed += [f"{where} {name}" for name in missing]
