@@ -9,39 +9,31 @@ an estimator works: no import from the packages that make one, own zones, own sp
     python -m studies.truth cities/ghent --undisturbed open.npz --fine other.npz \\
         --close ID,ID --from 08:10 --to 08:50
 
-``truth.csv.gz`` goes to ``--out`` (see the interchange formats), the flow of every minute to ``--fine``.
+``truth.csv.gz`` goes to ``--out`` (see the interchange formats), the flow of every minute to ``--fine``. With
+``--stressed`` it is another city on the same streets, see :mod:`studies.truth_stress`. One clock time alone,
+and the days before it: :mod:`studies.truth_days`.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
-import io
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from studies.truth_demand import (
-    ANCHORS_MIN,
-    PURPOSE_CLOCK,
-    TRUCK_UNITS,
-    Zones,
-    bicycle_matrix,
-    make_zones,
-    purpose_matrices,
-)
-from studies.truth_loading import equilibrium_time_s, load_trips
+from studies.truth_demand import ANCHORS_MIN, TRUCK_UNITS
 from studies.truth_morning import Closure, Morning, minute_of, read_morning
 from studies.truth_network import DIRECTIONS, Edges, Streets, bicycle_edges, car_edges, read_streets
+from studies.truth_traffic import Report, bicycle_traffic, motor_traffic
 
 SLOWEST_KMH = 5.0
 TRUCK_LIMIT_KMH = 85.0
-DELIVERY_SHARE = 0.015  # of cars on every street that are light trucks on a round: parcels, bins, builders
-TRUCK_DETOUR = np.array([1.0, 1.0, 1.05, 1.15, 1.35, 1.6, 2.0, 2.4, 2.0, 2.0, 3.0])  # felt time by class
+HEADER = "segment_id,direction,mode,start_utc,minutes,flow_per_h,speed_kmh"
 LEAST_FLOW_PER_H = 0.5  # a street that never carries so much of a mode has no rows
 
 
@@ -76,8 +68,7 @@ def make_truth(
     streets: Streets,
     *,
     undisturbed: Truth | None = None,
-    gap: float = 0.005,
-    report: Callable[[str], None] = print,
+    report: Report = print,
 ) -> Truth:
     """True flows of a morning.
 
@@ -87,34 +78,23 @@ def make_truth(
     streets : Streets
     undisturbed : Truth, optional
         The same morning without a closure, if it is already known: only the closure is then assigned.
-    gap : float
-        Relative gap of the equilibrium.
     report : callable
         Told what was done.
     """
-    edges = car_edges(streets, morning.seed)
-    zones = make_zones(streets, edges, morning.seed, morning.n_zones)
-    street_km = float(streets.length_m[streets.road_class <= 8].sum()) / 1000.0
-    purposes = purpose_matrices(zones, street_km, morning.seed)
-    minutes = _middles(morning)
+    traffic = motor_traffic(morning, streets)
+    edges, minutes = traffic.edges, morning.middles_min
 
-    def assigned(times: list[int], network: Edges, label: str) -> NDArray[np.float64]:
-        flows = []
-        for time in times:
-            trips = [_trips_at(purposes, time, goods) for goods in (False, True)]
-            units = trips[0] + TRUCK_UNITS * trips[1]
-            time_s, reached = equilibrium_time_s(network, zones.access, units, gap=gap)
-            flows.append(_load_motor(network, zones, time_s, trips, morning.seed))
-            clock = f"{time // 60:02d}:{time % 60:02d}"
-            report(f"{label} {clock}: {trips[0].sum():.0f} cars/h, gap {reached:.4f}")
+    def assigned(times: list[int], network: Edges | None = None) -> NDArray[np.float64]:
+        flows = [
+            traffic.load(traffic.equilibrium_time_s(time, report, network), *traffic.trips_at(time))
+            for time in times
+        ]
         return _interpolated(np.array(flows), np.array(times, dtype=np.float64), minutes)
 
     inner = {a for a in ANCHORS_MIN if morning.start_min < a < morning.end_min}
     if undisturbed is None:
-        flow = assigned(sorted({morning.start_min, morning.end_min, *inner}), edges, "open").astype(
-            np.float32
-        )
-        cycling, bicycle = _bicycles(morning, streets, report)
+        flow = assigned(sorted({morning.start_min, morning.end_min, *inner})).astype(np.float32)
+        cycling, bicycle = bicycle_traffic(morning, streets, minutes, report)
     else:
         flow = np.stack([undisturbed.car, undisturbed.truck])
         cycling, bicycle = undisturbed.bicycle_edges, undisturbed.bicycle
@@ -125,17 +105,12 @@ def make_truth(
         start, end = morning.closure.from_min, morning.closure.to_min
         during = (minutes > start) & (minutes < end)
         times = sorted({start, end, *(a for a in inner if start < a < end)})
-        flow[:, :, during] = assigned(times, edges.without(shut), "closed")[:, :, during]
-    speed = _speeds(edges, flow, shut, during)
+        flow[:, :, during] = assigned(times, edges.without(shut))[:, :, during]
+    speed = speeds_kmh(edges, flow, shut, during)
     return Truth(edges, cycling, flow[0], flow[1], speed, bicycle)
 
 
-def _middles(morning: Morning) -> NDArray[np.float64]:
-    """Middle of every minute, local minutes of the day, (n_minutes,)."""
-    return morning.start_min + 0.5 + np.arange(morning.n_minutes, dtype=np.float64)
-
-
-def _speeds(
+def speeds_kmh(
     edges: Edges, flow: NDArray[np.float32], shut: NDArray[np.bool_], during: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Speed of every minute, NaN where closed, (n_edges, n_minutes) [km/h]."""
@@ -162,35 +137,6 @@ def closed_edges(streets: Streets, edges: Edges, closure: Closure) -> NDArray[np
     return np.isin(edges.segment, [index[s] for s in closure.segments])
 
 
-def _trips_at(purposes: dict[str, NDArray[np.float64]], time_min: float, goods: bool) -> NDArray[np.float64]:
-    total = np.zeros_like(next(iter(purposes.values())))
-    for purpose, trips in purposes.items():
-        if purpose.startswith("goods") == goods:
-            total += trips * np.interp(time_min, ANCHORS_MIN, PURPOSE_CLOCK[purpose])
-    return total
-
-
-def _load_motor(
-    edges: Edges, zones: Zones, time_s: NDArray[np.float64], trips: list[NDArray[np.float64]], seed: int
-) -> NDArray[np.float64]:
-    """Cars and trucks, (2, n_edges) [1/h]."""
-    flows = []
-    for mode, felt in enumerate((time_s, time_s * TRUCK_DETOUR[edges.road_class])):
-        flow = load_trips(
-            edges,
-            felt,
-            zones.node,
-            zones.zone,
-            zones.share,
-            zones.destinations,
-            trips[mode],
-            seed=seed + mode,
-        )[0]
-        flows.append(flow)
-    car, truck = flows
-    return np.stack([(1.0 - DELIVERY_SHARE) * car, truck + DELIVERY_SHARE * car])
-
-
 def _interpolated(
     values: NDArray[np.float64], at: NDArray[np.float64], times: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -201,65 +147,46 @@ def _interpolated(
     return np.moveaxis(mixed, 0, -1)
 
 
-def _bicycles(
-    morning: Morning, streets: Streets, report: Callable[[str], None]
-) -> tuple[Edges, NDArray[np.float32]]:
-    """Bicycles of every minute; trips past the reference counter are scaled to what it counted."""
-    edges = bicycle_edges(streets, morning.seed, morning.settings.get("cycle_streets"))
-    zones = make_zones(streets, edges, morning.seed + 1, morning.n_zones)
-    street_km = float(streets.length_m[(streets.road_class > 1) & (streets.road_class <= 8)].sum()) / 1000.0
-    minutes = _middles(morning)
-    counter = morning.counter
-    watched = np.zeros(0, dtype=np.int64)
-    clock = np.exp(-0.5 * ((minutes - 492.0) / 38.0) ** 2) + 0.12
-    if counter is not None:
-        segment = streets.ids.index(counter.segment)
-        watched = np.flatnonzero(edges.segment == segment)  # forward, then backward
-        clock = counter.rate_per_h(minutes).sum(axis=1)
-    clock = clock / clock.max()
-    flows = load_trips(
-        edges, edges.free_time_s, zones.node, zones.zone, zones.share, zones.destinations,
-        bicycle_matrix(zones, street_km, morning.seed), seed=morning.seed + 2, watched=watched,
-    )  # fmt: skip
-    bicycle = (flows[0] - flows[1:].sum(axis=0)).clip(min=0.0)[:, None] * clock
-    if counter is not None:
-        wanted = counter.rate_per_h(minutes)
-        for k, edge in enumerate(watched):
-            natural = flows[1 + k, edge]
-            counted = wanted[:, k].max()
-            report(f"bicycles past the counter, {DIRECTIONS[k]}: {natural:.0f}/h, counted {counted:.0f}/h")
-            bicycle += (flows[1 + k] / max(natural, 1.0))[:, None] * wanted[:, k]
-    return edges, bicycle.astype(np.float32)
-
-
 def write_truth(truth: Truth, morning: Morning, streets: Streets, path: Path, minutes: int = 15) -> int:
     """Write ``truth.csv.gz``; returns the number of rows."""
-    starts = [
-        (morning.start + timedelta(minutes=m)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for m in range(0, morning.n_minutes, minutes)
-    ]
-    text = io.StringIO()
-    text.write("segment_id,direction,mode,start_utc,minutes,flow_per_h,speed_kmh\n")
-    n_rows = 0
-    parts = (
+    starts = [morning.start + timedelta(minutes=m) for m in range(0, morning.n_minutes, minutes)]
+    rows: list[str] = []
+    for mode, edges, flow, speed in (
         ("car", truth.car_edges, truth.car, truth.speed_kmh),
         ("truck", truth.car_edges, truth.truck, np.minimum(truth.speed_kmh, TRUCK_LIMIT_KMH)),
         ("bicycle", truth.bicycle_edges, truth.bicycle, None),
-    )
-    for mode, edges, flow, speed in parts:
-        flow_mean, speed_mean = period_means(flow, speed, minutes)
-        for e in np.flatnonzero((flow_mean >= LEAST_FLOW_PER_H).any(axis=1)):
-            name = f"{streets.ids[edges.segment[e]]},{DIRECTIONS[edges.direction[e]]},{mode}"
-            for k, start in enumerate(starts):
-                shown = "" if speed_mean is None or np.isnan(speed_mean[e, k]) else f"{speed_mean[e, k]:.0f}"
-                text.write(f"{name},{start},{minutes},{_three_digits(flow_mean[e, k])},{shown}\n")
-                n_rows += 1
+    ):
+        rows += period_rows(streets, edges, mode, starts, minutes, *period_means(flow, speed, minutes))
+    write_rows(rows, path)
+    return len(rows)
+
+
+def period_rows(
+    streets: Streets,
+    edges: Edges,
+    mode: str,
+    starts: list[datetime],
+    minutes: int,
+    flow: NDArray[np.float64],
+    speed: NDArray[np.float64] | None = None,
+) -> Iterator[str]:
+    """Rows of a truth file of one mode, flow and speed (n_edges, n_periods) [1/h, km/h]."""
+    stamps = [start.strftime("%Y-%m-%dT%H:%M:%SZ") for start in starts]
+    for e in np.flatnonzero((flow >= LEAST_FLOW_PER_H).any(axis=1)):
+        name = f"{streets.ids[edges.segment[e]]},{DIRECTIONS[edges.direction[e]]},{mode}"
+        for k, stamp in enumerate(stamps):
+            shown = "" if speed is None or np.isnan(speed[e, k]) else f"{speed[e, k]:.0f}"
+            yield f"{name},{stamp},{minutes},{_three_digits(flow[e, k])},{shown}"
+
+
+def write_rows(rows: list[str], path: Path) -> None:
+    """A gzipped truth file; the same rows make the same bytes."""
+    text = "\n".join([HEADER, *rows]) + "\n"
     with (
         path.open("wb") as raw,
         gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0, compresslevel=9) as out,
     ):
-        out.write(text.getvalue().encode())
-    return n_rows
+        out.write(text.encode())
 
 
 def period_means(
@@ -339,9 +266,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--close", help="segment ids to close, instead of those of study.toml")
     parser.add_argument("--from", dest="close_from", default="08:10", help="local time HH:MM")
     parser.add_argument("--to", dest="close_to", default="08:50", help="local time HH:MM")
+    parser.add_argument("--stressed", action="store_true", help="a city that fits assumptions badly")
     parser.add_argument("--no-closure", action="store_true", help="close nothing")
     options = parser.parse_args(arguments)
     morning = read_morning(options.city)
+    if options.stressed:
+        morning = morning.stressed()
     morning = morning.with_closure(closure_from(options, morning.closure))
     streets = read_streets(options.city / "network.geojson", morning.crs)
     undisturbed = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from studies.truth_network import Edges, Streets
 
 N_SAMPLES = 64
 N_ACCESS = 6
-ZONE_LOG_SD = 0.5
+LAND_USE_LOG_SD = (0.5, 0.75)  # of the homes and the jobs of a zone
 OD_LOG_SD = 0.6
 SECTOR_PAIR_LOG_SD = 0.35
 N_SECTORS = 24
@@ -84,7 +85,13 @@ class Zones:
     gate_out: NDArray[np.float64]
 
 
-def make_zones(streets: Streets, edges: Edges, seed: int, n_internal: int) -> Zones:
+def make_zones(
+    streets: Streets,
+    edges: Edges,
+    seed: int,
+    n_internal: int,
+    land_use_log_sd: tuple[float, float] = LAND_USE_LOG_SD,
+) -> Zones:
     """Internal zones (k-means of nodes) and one zone for every street that leaves the network."""
     rng = np.random.default_rng([seed, 4])
     core = _core(edges)
@@ -115,7 +122,7 @@ def make_zones(streets: Streets, edges: Edges, seed: int, n_internal: int) -> Zo
         p = attraction[members] / attraction[members].sum()
         destinations[z] = node[rng.choice(members, N_SAMPLES, p=p)]
         access[z] = node[rng.choice(members, N_ACCESS, p=p)]
-    homes, jobs = _sizes(xy[:n_inner], size[:n_inner], rng)
+    homes, jobs = _sizes(xy[:n_inner], size[:n_inner], land_use_log_sd, rng)
     gate_in, gate_out = (_gate_size(edges, gates, side) for side in (edges.tail, edges.head))
     pad, none = np.zeros(gates.size), np.zeros(n_inner)
     return Zones(
@@ -174,27 +181,37 @@ def _home_weight(edges: Edges) -> NDArray[np.float64]:
 
 
 def _sizes(
-    xy: NDArray[np.float64], street_m: NDArray[np.float64], rng: np.random.Generator
+    xy: NDArray[np.float64],
+    street_m: NDArray[np.float64],
+    log_sd: tuple[float, float],
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Homes and jobs of internal zones: denser towards the middle, each zone by its own chance."""
     middle = np.average(xy, axis=0, weights=street_m**0.5)
     middle = np.average(xy, axis=0, weights=np.exp(-np.hypot(*(xy - middle).T) / 3000.0))
     distance = np.hypot(*(xy - middle).T)
-    homes = street_m * (0.3 + np.exp(-distance / 3000.0)) * np.exp(ZONE_LOG_SD * rng.normal(size=len(xy)))
-    jobs = (
-        street_m
-        * (0.2 + 1.8 * np.exp(-distance / 2200.0))
-        * np.exp(1.5 * ZONE_LOG_SD * rng.normal(size=len(xy)))
-    )
+    homes = street_m * (0.3 + np.exp(-distance / 3000.0)) * np.exp(log_sd[0] * rng.normal(size=len(xy)))
+    luck = np.exp(log_sd[1] * rng.normal(size=len(xy)))
+    jobs = street_m * (0.2 + 1.8 * np.exp(-distance / 2200.0)) * luck
     return homes, jobs
 
 
-def purpose_matrices(zones: Zones, street_km: float, seed: int) -> dict[str, NDArray[np.float64]]:
-    """Trips between zones at the peak of each purpose, each (n_zones, n_zones) [1/h]."""
+def sectors(zones: Zones, seed: int) -> NDArray[np.int64]:
+    """Sector of every zone, (n_zones,): neighbours whose trips have something in common."""
+    n_sectors = min(N_SECTORS, len(zones.xy))
+    sector = kmeans2(zones.xy, n_sectors, minit="++", rng=np.random.default_rng([seed, 7]))[1]
+    return sector.astype(np.int64)
+
+
+def purpose_matrices(
+    zones: Zones, street_km: float, seed: int, length_factor: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, NDArray[np.float64]]:
+    """Trips between zones at the peak of each purpose, each (n_zones, n_zones) [1/h].
+
+    ``length_factor`` multiplies the mean length of a purpose's trips and divides their number.
+    """
     rng = np.random.default_rng([seed, 6])
-    sector = kmeans2(
-        zones.xy, min(N_SECTORS, len(zones.xy)), minit="++", rng=np.random.default_rng([seed, 7])
-    )[1]
+    sector = sectors(zones, seed)
     distance = np.hypot(*(zones.xy[:, None] - zones.xy[None]).T).T
     goods = [zones.jobs + 6.0 * zones.jobs.mean() * gate for gate in (zones.gate_in, zones.gate_out)]
     sides = {
@@ -210,21 +227,22 @@ def purpose_matrices(zones: Zones, street_km: float, seed: int) -> dict[str, NDA
     matrices = {}
     for purpose, (origin, destination) in sides.items():
         total, length_m = PURPOSE_TRIPS[purpose]
-        deterrence = np.exp(-distance / length_m)
+        factor = length_factor.get(purpose, 1.0)
+        deterrence = np.exp(-distance / (factor * length_m))
         if "through" in purpose:  # nobody drives in and out at the same side of the city
             deterrence = 1.0 - np.exp(-((distance / 7000.0) ** 4))
         pull = origin[:, None] * destination[None] * deterrence
-        matrices[purpose] = _disturbed(pull, sector, rng) * (total * street_km / SCALE_STREET_KM)
+        matrices[purpose] = _disturbed(pull, sector, rng) * (total / factor * street_km / SCALE_STREET_KM)
     return matrices
 
 
-def bicycle_matrix(zones: Zones, street_km: float, seed: int) -> NDArray[np.float64]:
+def bicycle_matrix(
+    zones: Zones, street_km: float, seed: int, length_factor: float = 1.0
+) -> NDArray[np.float64]:
     """Bicycle trips between zones at the peak, (n_zones, n_zones) [1/h]."""
     rng = np.random.default_rng([seed, 8])
-    sector = kmeans2(
-        zones.xy, min(N_SECTORS, len(zones.xy)), minit="++", rng=np.random.default_rng([seed, 7])
-    )[1]
-    total, length_m = BICYCLE_TRIPS
+    sector = sectors(zones, seed)
+    total, length_m = BICYCLE_TRIPS[0] / length_factor, BICYCLE_TRIPS[1] * length_factor
     distance = np.hypot(*(zones.xy[:, None] - zones.xy[None]).T).T
     origin = zones.homes**0.9 + 0.25 * zones.homes.mean() * (zones.gate_in + zones.gate_out > 0)
     destination = zones.jobs + 0.4 * zones.homes

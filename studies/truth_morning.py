@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from studies.truth_stress import STRESSED_SEED_STEP, UNSTRESSED, Stress, draw_stress
+
 SMOOTHING_MIN = 7.0  # sd of the Gaussian over the counter's 5-minute counts: their noise is not the truth's
 
 
@@ -70,6 +72,7 @@ class Morning:
     closure: Closure | None
     counter: ReferenceCounter | None
     settings: Mapping[str, Any]
+    stress: Stress = UNSTRESSED
 
     @property
     def n_minutes(self) -> int:
@@ -83,9 +86,19 @@ class Morning:
     def end(self) -> datetime:
         return self.midnight + timedelta(minutes=self.end_min)
 
+    @property
+    def middles_min(self) -> NDArray[np.float64]:
+        """Middle of every minute, local minutes of the day, (n_minutes,)."""
+        return self.start_min + 0.5 + np.arange(self.n_minutes, dtype=np.float64)
+
     def with_closure(self, closure: Closure | None) -> Morning:
         """The same morning with another closure, or none."""
         return replace(self, closure=closure)
+
+    def stressed(self) -> Morning:
+        """The same morning in a city that fits an estimator's assumptions badly."""
+        seed = self.seed + STRESSED_SEED_STEP
+        return replace(self, seed=seed, stress=draw_stress(seed))
 
 
 def read_morning(folder: Path) -> Morning:

@@ -152,8 +152,11 @@ def _nodes(ends_xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.
     return label.astype(np.int64).reshape(-1, 2), node_xy
 
 
-def car_edges(streets: Streets, seed: int) -> Edges:
-    """Edges of motor traffic, with the speed and capacity each street happens to have."""
+def car_edges(streets: Streets, seed: int, speed_factor: NDArray[np.float64] | None = None) -> Edges:
+    """Edges of motor traffic, with the speed and capacity each street happens to have.
+
+    ``speed_factor`` multiplies the speed of each class, (N_CLASSES,).
+    """
     allowed = (
         np.array([(d in ("both", "forward"), d in ("both", "backward")) for d in streets.direction])
         & (streets.road_class < 10)[:, None]
@@ -161,7 +164,10 @@ def car_edges(streets: Streets, seed: int) -> Edges:
     edges = _edges(streets, allowed)
     rng = np.random.default_rng([seed, 1])
     of_street = rng.normal(size=(2, len(streets.ids)))
-    driving_s = edges.length_m / (edges.free_time_s * np.exp(SPEED_LOG_SD * of_street[0][edges.segment]))
+    speed_m_s = edges.free_time_s * np.exp(SPEED_LOG_SD * of_street[0][edges.segment])
+    if speed_factor is not None:
+        speed_m_s *= speed_factor[edges.road_class]
+    driving_s = edges.length_m / speed_m_s
     wait_s = _signal_delay_s(streets, edges, rng)
     return replace(
         edges,
@@ -171,15 +177,23 @@ def car_edges(streets: Streets, seed: int) -> Edges:
     )
 
 
-def bicycle_edges(streets: Streets, seed: int, cycle_streets: Mapping[str, float] | None = None) -> Edges:
+def bicycle_edges(
+    streets: Streets,
+    seed: int,
+    cycle_streets: Mapping[str, float] | None = None,
+    felt_factor: NDArray[np.float64] | None = None,
+) -> Edges:
     """Edges of bicycles: both directions of all but motorways and major roads; the time is felt time.
 
-    ``cycle_streets`` multiplies the felt time of streets of a name.
+    ``cycle_streets`` multiplies the felt time of streets of a name, ``felt_factor`` that of each class,
+    (N_CLASSES,).
     """
     allowed = np.repeat((streets.road_class > 1)[:, None], 2, axis=1)
     edges = _edges(streets, allowed)
     rng = np.random.default_rng([seed, 2])
     felt = BICYCLE_STRESS[edges.road_class] * np.exp(0.1 * rng.normal(size=len(streets.ids)))[edges.segment]
+    if felt_factor is not None:
+        felt *= felt_factor[edges.road_class]
     for name, factor in (cycle_streets or {}).items():
         felt[np.array([n == name for n in streets.names])[edges.segment]] *= factor
     return replace(edges, free_time_s=edges.length_m / (15.5 / 3.6) * felt)
