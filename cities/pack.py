@@ -38,7 +38,8 @@ class RoadClass:
     """What is assumed of every segment of one class of road.
 
     ``lanes`` and ``capacity_veh_per_h`` (per lane) hold for one direction of travel; ``truck_medium_share``
-    is the share of medium trucks (CNOSSOS category 2) among trucks, the rest are heavy.
+    is the share of medium trucks (CNOSSOS category 2) among trucks, the rest are heavy. ``bus_share`` is of
+    motor vehicles too.
     """
 
     code: int
@@ -56,6 +57,7 @@ class RoadClass:
     bicycle: bool
     residential: bool
     source: str
+    bus_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,14 @@ def read_features(content: bytes, name: str) -> list[dict[str, Any]]:
     features = collection.get("features") if isinstance(collection, dict) else None
     if not isinstance(features, list) or not features:
         raise CityError(f"{name}: features: expected a FeatureCollection with features, got none")
-    return [feature if isinstance(feature, dict) else {} for feature in features]
+    return [_feature(feature) for feature in features]
+
+
+def _feature(feature: Any) -> dict[str, Any]:
+    """A feature whose properties and geometry are objects, empty where they are anything else."""
+    whole = feature if isinstance(feature, dict) else {}
+    parts = {key: whole.get(key) for key in ("properties", "geometry")}
+    return {**whole, **{key: part if isinstance(part, dict) else {} for key, part in parts.items()}}
 
 
 def _polylines(features: list[dict[str, Any]], to_metric: Transformer) -> list[NDArray[np.float64]]:

@@ -46,9 +46,9 @@ def read_buildings(content: bytes, name: str, findings: Findings) -> list[Buildi
     """
     made = []
     for number, feature in enumerate(read_features(content, name), start=1):
-        p = dict(feature.get("properties") or {})
+        p = feature["properties"]
         identifier = str(p.get("id") or feature.get("id") or f"b{number}")
-        polygons, fault = _polygons(feature.get("geometry") or {})
+        polygons, fault = _polygons(feature["geometry"])
         if fault:
             findings.leave_out("building", identifier, fault)
             continue
@@ -79,7 +79,7 @@ def _polygons(geometry: Mapping[str, Any]) -> tuple[list[tuple[tuple[tuple[float
         try:
             rings = [np.asarray(ring, dtype=float)[:, :2] for ring in part or ()]
             shape = shapely.Polygon(rings[0], rings[1:])
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, IndexError, KeyError, shapely.GEOSException):
             return [], "coordinates: expected rings of four or more positions"
         if fault := degrees_fault(rings[0]):
             return [], f"coordinates: {fault}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,13 @@ def read_streets(content: bytes, name: str, findings: Findings) -> list[Street]:
     """
     streets: list[Street] = []
     for number, feature in enumerate(read_features(content, name), start=1):
-        properties = {
-            k: v for k, v in (feature.get("properties") or {}).items() if v == v
-        }  # a gap may be NaN
+        properties = {k: v for k, v in feature["properties"].items() if v == v}  # a gap may be NaN
         identifier = feature.get("id") if properties.get("id") is None else properties["id"]
         if identifier is None or identifier == "":
             findings.leave_out("segment", f"(feature {number})", "id: is missing")
             continue
         fault = direction_fault(properties)
-        lines, line_fault = street_lines(feature.get("geometry"))
+        lines, line_fault = street_lines(feature["geometry"])
         if fault or line_fault:
             findings.leave_out("segment", str(identifier), fault or line_fault)
             continue
@@ -64,12 +63,11 @@ def read_streets(content: bytes, name: str, findings: Findings) -> list[Street]:
     return streets
 
 
-def street_lines(geometry: object) -> tuple[list[NDArray[np.float64]], str]:
+def street_lines(geometry: Mapping[str, Any]) -> tuple[list[NDArray[np.float64]], str]:
     """Lines of a geometry [deg], and what is wrong with it ("" when nothing is)."""
-    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    kind = geometry.get("type")
     if kind not in ("LineString", "MultiLineString"):
         return [], f"geometry.type: got {kind!r}, expected LineString or MultiLineString"
-    assert isinstance(geometry, dict)
     parts = geometry.get("coordinates")
     if kind == "LineString":
         parts = [parts]

@@ -87,7 +87,7 @@ def read_sensors(
     made = SensorImport()
     seen: set[str] = set()
     for number, feature in enumerate(read_features(content, name), start=1):
-        p = {k: v for k, v in (feature.get("properties") or {}).items() if v == v}  # a gap may be NaN
+        p = {k: v for k, v in feature["properties"].items() if v == v}  # a gap may be NaN
         raw = feature.get("id") if p.get("id") is None else p["id"]
         identifier = "" if raw is None else str(raw)
         try:
@@ -96,7 +96,7 @@ def read_sensors(
             if identifier in seen:
                 raise _LeftOutError("id: occurs twice; the first is kept")
             p["id"] = identifier
-            geometry = feature.get("geometry") or {}
+            geometry = feature["geometry"]
             match = _place(p, geometry, ground, findings)
         except _LeftOutError as error:
             findings.leave_out("sensor", identifier or f"(feature {number})", str(error))
@@ -166,7 +166,7 @@ def _position(geometry: Mapping[str, Any], ground: _Ground) -> tuple[float, floa
         raise _LeftOutError(f"geometry.type: got {kind!r}, expected Point or Polygon")
     try:
         ring = np.asarray([coordinates] if kind == "Point" else coordinates[0], dtype=float)[:, :2]  # type: ignore[index]
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, KeyError):
         ring = np.empty((0, 2))
     if len(ring) < (1 if kind == "Point" else 4) or ring.shape[1] < 2 or not np.isfinite(ring).all():
         raise _LeftOutError("coordinates: expected finite positions of longitude and latitude")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -171,8 +172,15 @@ def derived_shares(streets: Sequence[Street]) -> dict[str, float]:
 
 def feature_lines(features: Sequence[Mapping[str, Any]]) -> bytes:
     """A FeatureCollection with a feature on each line."""
-    rows = [orjson.dumps(feature) for feature in features]
+    rows = [_json(feature) for feature in features]
     return b'{"type":"FeatureCollection","features":[\n' + b",\n".join(rows) + b"\n]}\n"
+
+
+def _json(feature: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(feature)
+    except TypeError:  # a whole number beyond 64 bits
+        return json.dumps(feature).encode()
 
 
 def street_features(streets: Sequence[Street]) -> list[dict[str, Any]]:

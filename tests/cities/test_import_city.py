@@ -402,3 +402,23 @@ def test_a_foreign_city_and_its_recording_are_imported_and_played(
     rows = len(gzip.decompress(recording.read_bytes()).split(b"\n"))
     assert rows > 1400
     assert played["first_event_time"].startswith(START.strftime("%Y-%m-%dT%H"))
+
+
+@pytest.mark.parametrize(
+    "junk", [None, 7, "x", [], [[1, 2]], {"type": "LineString"}, {"type": "Polygon", "coordinates": {}}]
+)
+def test_junk_in_place_of_a_feature_or_its_parts_is_left_out(tmp_path: Path, junk: Any) -> None:
+    features = town()
+    features[1]["properties"] = junk
+    features[2]["geometry"] = junk
+    features.append(junk)
+    sensors = [{"type": "Feature", "properties": {"id": "S", "source": "wifi"}, "geometry": junk}, junk]
+    buildings = [{"type": "Feature", "properties": junk, "geometry": junk}, junk]
+    made = imported(
+        tmp_path,
+        features,
+        sensors=write(tmp_path / "s.geojson", sensors),
+        buildings=write(tmp_path / "b.geojson", buildings),
+    )
+    assert made.city.segment_ids == ("a", "d", "e")
+    assert [len(made.report[kind]["left_out"]) for kind in ("network", "sensors", "buildings")] == [3, 2, 2]
