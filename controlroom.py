@@ -92,6 +92,20 @@ def _parser() -> argparse.ArgumentParser:
     lines.add_argument("--city", required=True, help="a bundled city or a folder, for its sensors")
     lines.add_argument("--out", type=Path, required=True, help="the recording (.jsonl.gz)")
 
+    judge = _command(commands, "evaluate", _evaluate, "what fusion is worth, against a truth",
+                     "twinroom evaluate --truth cities/ghent/truth.csv.gz --report ghent.json")  # fmt: skip
+    judge.add_argument("--city", default="ghent", help="a bundled city or a folder (default: ghent)")
+    judge.add_argument("--recording", type=Path, help="another recording than the city's own")
+    judge.add_argument("--truth", type=Path, required=True,
+                       help="CSV (.gz too): segment_id, direction, mode, start_utc, minutes, "
+                            "flow_per_h")  # fmt: skip
+    judge.add_argument("--report", type=Path, required=True, help="write the figures as JSON")
+    judge.add_argument("--html", type=Path, help="page of plots (default: the report's path as .html)")
+    judge.add_argument("--estimates", type=Path, help="write what was published as CSV (.gz if named so)")
+    judge.add_argument("--minutes", type=int, default=15, help="of a window, a divisor of 60 (default: 15)")
+    judge.add_argument("--from", dest="first", metavar="T", help="start at, HH:MM local or ISO 8601")
+    judge.add_argument("--to", dest="last", metavar="T", help="end before, HH:MM local or ISO 8601")
+
     doctor = _command(commands, "doctor", _doctor, "check Python, packages, port, cache and city pack",
                       "twinroom doctor")  # fmt: skip
     doctor.add_argument("--city", default="ghent", help="a bundled city or a folder (default: ghent)")
@@ -153,12 +167,7 @@ def _play(city: City, recording: Recording, options: argparse.Namespace) -> int:
 
     from agents.engines.report import run_report, write_report
 
-    named = recording.header.get("network_hash")
-    if named is not None and named != city.network_hash:
-        raise OptionError(
-            f"{recording.path}: network_hash: was made for network {named}, "
-            f"the city {city.name} has {city.network_hash}"
-        )
+    _check_network(recording, city)
     with ExitStack() as held:
         # results are the same on any machine size only with one thread of linear algebra
         held.enter_context(threadpool_limits(limits=1, user_api="blas"))
@@ -182,6 +191,15 @@ def _play(city: City, recording: Recording, options: argparse.Namespace) -> int:
             print(f"{options.report}: {report['steps']} steps, {report['times_real_time']} times real time, "
                   f"digest {report['digest'][:16]}")  # fmt: skip
     return 0
+
+
+def _check_network(recording: Recording, city: City) -> None:
+    named = recording.header.get("network_hash")
+    if named is not None and named != city.network_hash:
+        raise OptionError(
+            f"{recording.path}: network_hash: was made for network {named}, "
+            f"the city {city.name} has {city.network_hash}"
+        )
 
 
 def _wire(
@@ -323,6 +341,45 @@ def _import_recording(options: argparse.Namespace) -> int:
     city = load_city(find_city(options.city))
     report = import_recording(options.file, city, options.out)
     print("\n".join(report.lines()))
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from threadpoolctl import threadpool_limits
+
+    from cities.pack import find_city, load_city
+    from streams.recording import read_recording
+    from studies.evaluate import evaluate, play, summary, write_estimates, write_report
+    from studies.evaluate_page import write_page
+    from studies.evaluate_truth import EvaluateError, read_truth
+    from studies.prior import prepare_prior
+
+    city = load_city(find_city(options.city))
+    recording = read_recording(options.recording or city.folder)
+    _check_network(recording, city)
+    first_ms, last_ms = (_moment(t, city, recording) for t in (options.first, options.last))
+    try:
+        truth = read_truth(options.truth, city, options.minutes)
+        for warning in truth.warnings:
+            print(f"twinroom: {options.truth}: {warning}", file=sys.stderr)
+        prior = prepare_prior(city, _progress)
+        with threadpool_limits(limits=1, user_api="blas"):
+            played = play(city, prior, recording, options.minutes, _progress,
+                          from_ms=first_ms, to_ms=last_ms, warm_up_ms=WARM_UP_MS)  # fmt: skip
+        evaluation = evaluate(city, prior, recording, truth, played, options.minutes)
+    except EvaluateError as error:
+        raise OptionError(str(error)) from error
+    if recording.damage is not None:
+        print(f"twinroom: {recording.path}: {recording.damage.reason}", file=sys.stderr)
+    write_report(evaluation.report, options.report)
+    page = options.html or options.report.with_suffix(".html")
+    write_page(evaluation, city, page)
+    for line in summary(evaluation.report):
+        print(line)
+    if options.estimates:
+        n_rows = write_estimates(options.estimates, city, played, evaluation.counted, options.minutes)
+        print(f"{options.estimates}: {n_rows} rows")
+    print(f"{options.report}, {page}")
     return 0
 
 
