@@ -469,7 +469,7 @@ def _text(table: Mapping[str, Any], key: str, where: str) -> str:
 
 def _number(table: Mapping[str, Any], key: str, where: str) -> float:
     value = table.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise CityError(f"{where} {key}: got {value!r}, expected a number")
     return float(value)
 

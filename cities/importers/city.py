@@ -25,6 +25,7 @@ from cities.importers.settings import (
     complete_classes,
     complete_settings,
     metric_crs,
+    part_of,
     read_settings,
 )
 from cities.importers.streets import (
@@ -151,7 +152,7 @@ def _settings(source: Source, streets: list[Street]) -> tuple[Settings, str]:
     path = source.settings or (beside if beside.is_file() else None)
     settings = read_settings(path) if path else Settings({})
     complete_classes(settings)
-    crs_name = settings.table.get("city", {}).get("crs")
+    crs_name = part_of(settings.table, "city").get("crs")
     if crs_name is not None:
         area = metric_crs(str(crs_name)).area_of_use
         if area is not None:

@@ -31,7 +31,6 @@ HEAD = """\
 
 """
 ROW_FIELDS = tuple(f.name for f in fields(RoadClass))
-ROW_TEXTS = ("name", "surface", "regime", "srm", "source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +90,11 @@ def _complete_row(row: Mapping[str, Any], assumed: list[str]) -> dict[str, Any]:
     where = f"[[road_class]] {row.get('code')}"
     if isinstance(row.get("code"), bool) or not isinstance(row.get("code"), int):
         raise CityError(f"city.toml: {where}: code: got {row.get('code')!r}, expected a whole number")
-    defaults = [d for d in _defaults()["road_class"] if d["motor"] == row.get("motor", True)]
+    defaults = _defaults()["road_class"]
     for name, default in defaults[0].items():
-        if name in row and (isinstance(row[name], str), isinstance(row[name], bool)) != (
-            name in ROW_TEXTS, isinstance(default, bool)
-        ):  # fmt: skip
+        if name in row and not _is_like(row[name], default):
             raise CityError(f"city.toml: {where}: {name}: got {row[name]!r}, expected as {default!r}")
+    defaults = [d for d in defaults if d["motor"] == row.get("motor", True)]
     speed = float(row.get("speed_kmh", 30.0))
     like = min(defaults, key=lambda d: abs(d["speed_kmh"] - speed))
     missing = [name for name in like if name not in row and name not in ("code", "name", "source")]
@@ -112,6 +110,13 @@ def _complete_row(row: Mapping[str, Any], assumed: list[str]) -> dict[str, Any]:
         if "source" in row:
             made["source"] = f"{row['source']}; {', '.join(missing)}: assumed"
     return made
+
+
+def _is_like(value: object, default: object) -> bool:
+    """A text for a text, a truth value for one, and a number that is not negative for a number."""
+    if isinstance(default, str | bool):
+        return isinstance(value, type(default))
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def complete_settings(
@@ -135,7 +140,7 @@ def complete_settings(
         For a CRS or time zone that does not exist, or a CRS that is not metric.
     """
     table, assumed = settings.table, settings.assumed
-    city = _part(table, "city")
+    city = part_of(table, "city")
     if named.name:
         city["name"] = named.name
     if named.timezone:
@@ -153,7 +158,7 @@ def complete_settings(
     check_timezone(str(city["timezone"]))
     _complete_receptors(table, assumed, lonlat, metric_crs(str(city["crs"])))
     defaults = _defaults()
-    background = _part(table, "background")
+    background = part_of(table, "background")
     lacks = [key for key in BACKGROUND if key not in background]
     if background and lacks:
         background["source"] = f"{background.get('source', 'not given')}; {', '.join(lacks)}: assumed"
@@ -164,7 +169,7 @@ def complete_settings(
         if key not in table:
             table[key] = defaults[key]
             assumed.append(f"[{key}]")
-    if "profile" not in _part(table, "traffic"):
+    if "profile" not in part_of(table, "traffic"):
         hourly = list(DEFAULT_HOURLY)
         modes = dict.fromkeys(("car", "truck", "bicycle"), hourly)
         table["traffic"]["profile"] = {**modes, "source": "assumed"}
@@ -175,7 +180,8 @@ def _defaults() -> dict[str, Any]:
     return tomllib.loads((DEFAULTS / "settings.toml").read_text(encoding="utf-8"))
 
 
-def _part(table: dict[str, Any], key: str) -> dict[str, Any]:
+def part_of(table: dict[str, Any], key: str) -> dict[str, Any]:
+    """A table of city.toml, made when it is not there."""
     part = table.setdefault(key, {})
     if not isinstance(part, dict):
         raise CityError(f"city.toml: {key}: got {part!r}, expected a table [{key}]")
@@ -242,7 +248,7 @@ def _complete_receptors(
     table: dict[str, Any], assumed: list[str], lonlat: NDArray[np.float64], crs: CRS
 ) -> None:
     """A grid over the network, as fine as 1.5 million receptors allow."""
-    part = _part(table, "receptors")
+    part = part_of(table, "receptors")
     if all(key in part for key in ("x_min", "y_min", "x_max", "y_max", "step_m")):
         return
     transformer = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
@@ -288,6 +294,8 @@ def _value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{', '.join(_value(v) for v in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_key(k)} = {_value(v)}' for k, v in value.items())}}}"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'

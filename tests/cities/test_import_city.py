@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from cities.importers.city import Imported, Source, import_city
+from cities.importers.settings import toml_text
 from cities.pack import CityError, load_city
 from controlroom import main
 from tests.foreign import CLASSES, MINUTES, START, make_town, place_instruments, write_foreign_city
@@ -279,6 +281,9 @@ def test_a_short_city_toml_is_completed_and_what_was_assumed_is_told(tmp_path: P
         ('[city]\ntimezone = "Mars/Olympus"', "timezone: got 'Mars/Olympus'"),
         ('[[road_class]]\ncode = "A"', "code: got 'A', expected a whole number"),
         ('[[road_class]]\ncode = 3\nspeed_kmh = "fast"', "speed_kmh: got 'fast'"),
+        ("[[road_class]]\ncode = 3\nmotor = 1", "motor: got 1, expected as True"),
+        ("[receptors]\nx_min = nan\ny_min = 0\nx_max = 1\ny_max = 1\nstep_m = 1", "x_min: got nan, expected a number"),
+        ("city = 5", r"city: got 5, expected a table \[city\]"),
     ],
 )  # fmt: skip
 def test_a_wrong_city_toml_is_refused_by_field(tmp_path: Path, toml: str, message: str) -> None:
@@ -286,6 +291,14 @@ def test_a_wrong_city_toml_is_refused_by_field(tmp_path: Path, toml: str, messag
     (tmp_path / "town" / "city.toml").write_text(toml)
     with pytest.raises(CityError, match=message):
         imported(tmp_path, town())
+
+
+def test_settings_are_read_again_as_they_were_written() -> None:
+    table = {
+        "a": 1, "b": [1.5, True, "x\"\\\n\u00e9"], "list": [1, {"c": "d"}],
+        "t": {"u": {"v w": "x"}, "n": -2}, "rows": [{"k": 1, "sub": {"m": 2}}, {"k": 2}], "none": [],
+    }  # fmt: skip
+    assert tomllib.loads(toml_text(table)) == table
 
 
 def test_a_swapped_network_is_told_where_the_crs_is_known(tmp_path: Path) -> None:
