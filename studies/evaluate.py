@@ -154,7 +154,8 @@ def evaluate(
         )
         counted[mode] = predict_counts(flow, centre, sd, minutes / 60)
         moments = [played.moments.get(int(s) + minutes * 60_000, ()) for s in published.start_ms]
-        references = reference_flows(published, prior.modes[mode], moments, city, minutes)
+        prior_per_h = prior.modes[mode].flow_per_h.astype(np.float64)
+        references = reference_flows(published, prior_per_h, moments, city, minutes)
         compared = compare(published, truth, counted[mode], references, city)
         if compared.truth.size:
             rows[mode] = compared
@@ -203,7 +204,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     for mode, scores in report["modes"].items():
         group = scores["unsensored"]
         if not group["n"]:
-            lines.append(f"{mode}: the truth holds no edge without a counter")
+            lines.append(f"{mode}: the truth holds nothing of edges without a counter")
             continue
         errors, held = group["errors_truth_at_least_50_per_h"], group["coverage"]["overall"]
         score = group["accuracy_score"]

@@ -127,11 +127,11 @@ def _plots(rows: Compared, scores: dict[str, Any]) -> list[tuple[str, str, Any]]
         ("Estimate and truth", f"Up to {SHOWN_POINTS:,} street windows; the lines are max(15 %, GEH 5).",
          _scatter(rows)),
         ("Coverage by road class", "Filled: the 90 % interval, hollow: the 50 % interval.",
-         _held([("by_class", _class_name)], coverage)),
-        ("Coverage by tenth of the estimate", "From the quietest tenth of the estimates to the busiest.",
-         _held([("by_tenth_of_estimate", _tenth_name)], coverage)),
+         _held_by_class(coverage)),
+        ("Coverage by tenth of the estimate", "Each point is a tenth of the street windows, by the estimate.",
+         _held_by_tenth(coverage)),
         ("Coverage by distance", "To the nearest street with a counter of the mode.",
-         _held([("by_distance_to_sensor", _distance_name)], coverage[:1])),
+         _held_by_distance(scores["unsensored"]["coverage"])),
         ("WAPE by road class", "Streets without a counter, truth at least 50/h, beside the references.",
          _class_errors(scores["unsensored"])),
         ("Counters left out", "What all other sites say of a counter, with its 90 % interval, against its "
@@ -207,74 +207,103 @@ def _scatter(rows: Compared) -> Any:
     return plot
 
 
-def _class_name(row: dict[str, Any]) -> str:
-    return str(row["name"])
+def _place(labels: Sequence[str], axis: Any) -> None:
+    """Labels instead of whole numbers on an axis."""
+    axis.ticker = FixedTicker(ticks=list(range(len(labels))))
+    axis.major_label_overrides = dict(enumerate(labels))
 
 
-def _tenth_name(row: dict[str, Any]) -> str:
-    return f"{row['to_flow_per_h']:.0f}/h"
+def _dots(
+    plot: Any, x: Any, y: Any, hollow: dict[str, Any], rows: Sequence[dict[str, Any]], colour: str
+) -> None:
+    """Filled and hollow points, and what they are on hovering; ``hollow`` replaces one coordinate."""
+    numbers = {name: [row[name] for row in rows] for name in ("n", "coverage_50", "coverage_90")}
+    filled = ColumnDataSource({"x": x, "y": y, **numbers})
+    open_ = ColumnDataSource({"x": x, "y": y, **hollow, **numbers})
+    glyphs = [
+        plot.scatter("x", "y", source=filled, size=9, color=colour),
+        plot.scatter("x", "y", source=open_, size=9, fill_color=PANEL, line_color=colour, line_width=2),
+    ]
+    held = [("90 %", "@coverage_90{0.000}"), ("50 %", "@coverage_50{0.000}"), ("n", "@n{0,0}")]
+    plot.add_tools(HoverTool(renderers=glyphs, tooltips=held))
 
 
-def _distance_name(row: dict[str, Any]) -> str:
-    if row["to_m"] is None:
-        return f"> {row['from_m']:.0f} m"
-    return f"{row['from_m']:.0f} to {row['to_m']:.0f} m"
+def _nominal(plot: Any, dimension: str) -> None:
+    for share in (0.5, 0.9):
+        plot.add_layout(Span(location=share, dimension=dimension, line_color=DIM, line_dash="dashed"))
 
 
-def _held(groupings: Sequence[tuple[str, Any]], coverage: Sequence[tuple[dict[str, Any], str]]) -> Any:
-    """Coverage of groups, the 90 % intervals filled and the 50 % ones hollow."""
-    (key, name), *_ = groupings
-    labels = [name(row) for row in coverage[0][0][key]] if coverage else []
+def _held_by_class(coverage: Sequence[tuple[dict[str, Any], str]]) -> Any:
+    """Classes from the top down, streets with a counter a little lower."""
+    codes = sorted({row["road_class"] for group, _ in coverage for row in group["by_class"]})
+    names = {row["road_class"]: row["name"] for group, _ in coverage for row in group["by_class"]}
     plot = _figure(
-        "", "share of truths held", y_range=Range1d(0, 1.02), x_range=Range1d(-0.6, len(labels) - 0.4)
+        "share of truths held", "", x_range=Range1d(0, 1.02), y_range=Range1d(len(codes) - 0.3, -0.6)
     )
-    for nominal in (0.5, 0.9):
-        plot.add_layout(Span(location=nominal, dimension="width", line_color=DIM, line_dash="dashed"))
+    _nominal(plot, "height")
     for k, (group, colour) in enumerate(coverage):
-        x = np.arange(len(group[key])) + 0.16 * k
-        n = [row["n"] for row in group[key]]
-        filled = ColumnDataSource({"x": x, "y": [r["coverage_90"] for r in group[key]], "n": n})
-        hollow = ColumnDataSource({"x": x, "y": [r["coverage_50"] for r in group[key]], "n": n})
-        glyphs = [
-            plot.scatter("x", "y", source=filled, size=10, color=colour),
-            plot.scatter("x", "y", source=hollow, size=10, fill_color=PANEL, line_color=colour, line_width=2),
-        ]
-        plot.add_tools(HoverTool(renderers=glyphs, tooltips=[("held", "@y{0.000}"), ("n", "@n{0,0}")]))
-    _label(plot, labels)
+        rows = group["by_class"]
+        y = [codes.index(row["road_class"]) + 0.22 * k for row in rows]
+        _dots(plot, _of(rows, "coverage_90"), y, {"x": _of(rows, "coverage_50")}, rows, colour)
+    _place([names[code] for code in codes], plot.yaxis)
     return plot
 
 
-def _label(plot: Any, labels: Sequence[str]) -> None:
-    plot.xaxis.ticker = FixedTicker(ticks=list(range(len(labels))))
-    plot.xaxis.major_label_overrides = dict(enumerate(labels))
-    plot.xgrid.grid_line_color = None
-    if sum(len(label) for label in labels) > 42:
-        plot.xaxis.major_label_orientation = 0.7
+def _of(rows: Sequence[dict[str, Any]], name: str) -> list[float]:
+    return [row[name] for row in rows]
+
+
+def _held_by_tenth(coverage: Sequence[tuple[dict[str, Any], str]]) -> Any:
+    """Tenths at the middle of their estimates."""
+    plot = _figure("estimate [1/h]", "share of truths held", x_axis_type="log", y_range=Range1d(0, 1.02))
+    _nominal(plot, "width")
+    for group, colour in coverage:
+        rows = group["by_tenth_of_estimate"]
+        x = [np.sqrt(max(row["from_flow_per_h"], 0.5) * max(row["to_flow_per_h"], 0.5)) for row in rows]
+        _dots(plot, x, _of(rows, "coverage_90"), {"y": _of(rows, "coverage_50")}, rows, colour)
+    return plot
+
+
+def _held_by_distance(coverage: dict[str, Any]) -> Any:
+    rows = coverage["by_distance_to_sensor"]
+    labels = [
+        f"> {row['from_m']:.0f} m" if row["to_m"] is None else f"{row['from_m']:.0f} to {row['to_m']:.0f} m"
+        for row in rows
+    ]
+    plot = _figure(
+        "", "share of truths held", y_range=Range1d(0, 1.02), x_range=Range1d(-0.6, len(rows) - 0.4)
+    )
+    _nominal(plot, "width")
+    places = np.arange(len(rows))
+    _dots(plot, places, _of(rows, "coverage_90"), {"y": _of(rows, "coverage_50")}, rows, OWN)
+    _place(labels, plot.xaxis)
+    return plot
 
 
 def _class_errors(group: dict[str, Any]) -> Any:
     classes = [row for row in group.get("errors_by_class", ()) if row["n"]]
-    plot = _figure("", "WAPE", x_range=Range1d(-0.6, len(classes) - 0.4))
-    plot.y_range.start = 0
+    plot = _figure("WAPE", "", y_range=Range1d(len(classes) - 0.3, -0.6))
+    plot.x_range.start = 0
     for name, (title, colour) in REFERENCES.items():
-        x = [k for k, row in enumerate(classes) if name in row["references"]]
-        if x:
-            y = [classes[k]["references"][name]["wape"] for k in x]
-            plot.scatter(x, y, size=18, marker="dash", line_color=colour, line_width=3, legend_label=title)
-    own = [row["wape"] for row in classes]
-    plot.scatter(np.arange(len(own)), own, size=11, color=OWN, legend_label="Twinroom")
-    _label(plot, [row["name"] for row in classes])
+        y = [k for k, row in enumerate(classes) if name in row["references"]]
+        if y:
+            x = [classes[k]["references"][name]["wape"] for k in y]
+            mark = {"marker": "dash", "angle": np.pi / 2, "line_color": colour, "line_width": 3}
+            plot.scatter(x, y, size=16, legend_label=title, **mark)
+    own = _of(classes, "wape")
+    plot.scatter(own, np.arange(len(own)), size=11, color=OWN, legend_label="Twinroom")
+    _place([row["name"] for row in classes], plot.yaxis)
     _legend(plot)
     return plot
 
 
 def _legend(plot: Any) -> None:
-    if plot.legend:
-        plot.legend.background_fill_color, plot.legend.background_fill_alpha = PANEL, 0.7
-        plot.legend.border_line_color = None
-        plot.legend.label_text_color, plot.legend.label_text_font_size = DIM, "11px"
-        plot.legend.spacing, plot.legend.padding, plot.legend.glyph_height = 0, 4, 14
-        plot.legend.location = "top_left"
+    """One line above the plot."""
+    (legend,) = plot.legend
+    plot.add_layout(legend, "above")
+    legend.orientation, legend.background_fill_color, legend.border_line_color = "horizontal", PANEL, None
+    legend.label_text_color, legend.label_text_font_size = DIM, "11px"
+    legend.spacing, legend.padding, legend.margin, legend.glyph_width, legend.label_standoff = 8, 0, 2, 14, 2
 
 
 def _left_out(sensors: Sequence[dict[str, Any]]) -> Any:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from cities.pack import City
 from kernels.network import Direction
-from kernels.prior import ModePrior
 from kernels.profile import DEFAULT_HOURLY, day_profile
 from studies.evaluate_left_out import LeftOutReading
 from studies.evaluate_windows import Published
@@ -19,7 +18,7 @@ from studies.evaluate_windows import Published
 
 def reference_flows(
     published: Published,
-    prior: ModePrior,
+    prior_per_h: NDArray[np.float64],
     moments: Sequence[Sequence[LeftOutReading]],
     city: City,
     minutes: int,
@@ -37,14 +36,15 @@ def reference_flows(
         The day profile scaled to counters: on their own edges to their mean over the span, elsewhere to the
         mean of their road class. It knows the level of the day but nothing of the hour.
 
-    Without readings the last two are NaN.
+    Without readings the last two are NaN. ``prior_per_h`` (n_edges,) is of the average hour.
     """
     scale = profile_scale(published, city, minutes)
     n_edges = published.segment.size
     road_class = city.road_class[published.segment].astype(np.int64)
-    flow = prior.flow_per_h.astype(np.float64)
-    if flow.size != n_edges:
-        raise ValueError(f"prior: has {flow.size} edges of {published.mode.name.lower()}, not {n_edges}")
+    if prior_per_h.size != n_edges:
+        raise ValueError(
+            f"prior: has {prior_per_h.size} edges of {published.mode.name.lower()}, not {n_edges}"
+        )
     read = readings_on_edges(published, moments, city.network.n_segments)
     class_mean = np.stack([_class_mean(row, road_class) for row in read])
     known = np.isfinite(read)
@@ -53,8 +53,8 @@ def reference_flows(
     level = np.where(exposure > 0.0, total / np.where(exposure > 0.0, exposure, 1.0), np.nan)
     level = np.where(np.isfinite(level), level, _class_mean(level, road_class))
     return {
-        "assignment": scale[:, None] * flow,
-        "class_prior": scale[:, None] * _class_mean(flow, road_class),
+        "assignment": scale[:, None] * prior_per_h,
+        "class_prior": scale[:, None] * _class_mean(prior_per_h, road_class),
         "class_mean": class_mean,
         "profile": scale[:, None] * level,
     }

@@ -173,7 +173,7 @@ def _scores(rows: Compared, city: City) -> dict[str, Any]:
 
 
 def _errors(rows: Compared) -> dict[str, Any]:
-    """Errors where the truth is at least 50/h, of the estimate and of each reference."""
+    """Errors where the truth is at least 50/h, of the estimate and of each reference where it has a value."""
     judged = rows.at(rows.truth >= JUDGED_PER_H)
     truth, flow = judged.truth, judged.values["flow_per_h"]
     if truth.size == 0:
@@ -188,9 +188,15 @@ def _errors(rows: Compared) -> dict[str, Any]:
         "references": {},
     }
     for name, reference in judged.references.items():
-        if np.isfinite(reference).all():
-            theirs = wape(reference, truth)
-            found["references"][name] = {"wape": theirs, "skill": 1.0 - own / theirs if theirs > 0 else None}
+        known = np.isfinite(reference)
+        if not known.any():
+            continue
+        theirs, ours = wape(reference[known], truth[known]), wape(flow[known], truth[known])
+        found["references"][name] = {
+            "n": int(known.sum()),
+            "wape": theirs,
+            "skill": 1.0 - ours / theirs if theirs > 0.0 else None,
+        }
     return found
 
 
