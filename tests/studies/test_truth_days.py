@@ -61,11 +61,13 @@ def test_a_day_is_always_the_same_and_none_is_another() -> None:
     assert not np.allclose(day_factor(zones, SEED, 3), day_factor(zones, SEED + 1, 3))
 
 
-def test_the_mean_of_many_days_nears_the_usual_day(town: tuple[Morning, Streets]) -> None:
+def test_past_days_are_averaged_and_many_of_them_near_the_usual_day(town: tuple[Morning, Streets]) -> None:
     traffic = motor_traffic(*town)
     time_s = traffic.edges.free_time_s
     cars, _ = traffic.trips_at(490)
     usual = traffic.load_cars(time_s, cars)
+    days = [traffic.load_cars(time_s, cars * day_factor(traffic.zones, traffic.seed, d)) for d in (1, 2)]
+    np.testing.assert_allclose(mean_of_past_days(traffic, time_s, 490, 2), np.mean(days, axis=0), rtol=1e-9)
     one, many = (np.abs(mean_of_past_days(traffic, time_s, 490, n) - usual).sum() for n in (1, 30))
     assert many < 0.5 * one
     assert many < 0.06 * usual.sum()
