@@ -314,3 +314,21 @@ def test_a_recording_of_another_network_is_refused(folder: Path, capsys: pytest.
     other.write_bytes(b"\n".join(renamed))
     assert evaluate(folder, folder / "raw/truth.csv", recording=other) == 2
     assert "none of its readings is of the city" in capsys.readouterr().err
+
+
+@pytest.mark.browser
+def test_the_page_draws_all_its_plots_without_a_network(
+    folder: Path, whole: tuple[dict[str, Any], Rows, str], chromium: Any
+) -> None:
+    assert whole[2]
+    errors: list[str] = []
+    page = chromium.new_page(viewport={"width": 1400, "height": 900})
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: errors.append(request.url) if request.url.startswith("http") else None)
+    page.goto(f"file://{folder / 'report.html'}")
+    drawn = "() => Bokeh.documents.length && Bokeh.documents[0].is_idle && document.querySelectorAll('.plot').length"
+    page.wait_for_function(drawn, timeout=60_000)
+    shown = page.evaluate("() => [...document.querySelectorAll('.plot')].every(p => p.offsetHeight > 300)")
+    page.close()
+    assert shown
+    assert not errors
