@@ -421,7 +421,7 @@ def _read_sensors(folder: Path, index: Mapping[str, int], to_metric: Transformer
         p, geometry = feature.get("properties") or {}, feature.get("geometry") or {}
         identifier = str(p.get("id", ""))
         segment_id = p.get("segment_id")
-        if segment_id is not None and segment_id not in index:
+        if segment_id is not None and str(segment_id) not in index:
             raise CityError(
                 f"sensors.geojson: sensor {identifier}: segment_id: got {segment_id!r}, "
                 "expected an id of network.geojson"
