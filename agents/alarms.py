@@ -27,6 +27,17 @@ FEED_RULE = Rule(
     consequence="Flows of its streets fall back to the prior",
     priority=3,
 )
+SENSOR_RULE = Rule(
+    name="sensor-fault",
+    title="Counter at fault",
+    quantity="people",
+    threshold=1.0,
+    scope="zone",
+    action="Have the counter looked at; its street is told by the others until then",
+    consequence="Its readings are left out",
+    priority=3,
+)
+UNITS = {FEED_RULE.name: "x the allowed silence", SENSOR_RULE.name: "fault"}
 HOURLY_MS, HOURLY_KEPT = 300_000, 24  # hourly means come every five minutes; two hours of them
 UNKNOWN_GAP_MS = 3_600_000  # until a feed has spoken twice: weather comes hourly
 QUALITY_PRIORITY = 4
@@ -35,14 +46,18 @@ QUALITY_PRIORITY = 4
 class AlarmsAgent:
     """Raises, clears and acknowledges alarms.
 
-    Consumes emissions, fields, exposure, observations (for the feeds) and operator actions.
+    Consumes densities (for the faults of counters), emissions, fields, exposure, observations (for the
+    feeds) and operator actions.
     Produces alarms: one row for each transition.
     Keeps the state of each alarm and the field values along the watched streets.
     Guarantees that below the accuracy gate a data-quality alarm is raised instead of the alarm.
     """
 
     name = "alarms"
-    consumes = (Topic.EMISSIONS, Topic.FIELDS, Topic.EXPOSURE, Topic.OBSERVATIONS, Topic.OPERATOR_ACTIONS)
+    consumes = (
+        Topic.DENSITIES, Topic.EMISSIONS, Topic.FIELDS, Topic.EXPOSURE, Topic.OBSERVATIONS,
+        Topic.OPERATOR_ACTIONS,
+    )  # fmt: skip
     produces = (Topic.ALARMS,)
 
     def __init__(self, city: City, rules: Rules) -> None:
@@ -58,6 +73,7 @@ class AlarmsAgent:
         self._facts: dict[str, dict[str, Any]] = {}
         self._people: dict[str, list[Any]] = {}
         self._feeds: dict[str, list[int]] = {}
+        self._faults: dict[str, list[Any]] = {}
         self._actions: list[Batch] = []
         self._evaluated_ms = self._revision = 0
         self._mid = city.network.midpoints()
@@ -68,6 +84,8 @@ class AlarmsAgent:
                 watch.receive(batch)
         elif batch.topic is Topic.EMISSIONS:
             self._power.receive(batch)
+        elif batch.topic is Topic.DENSITIES:
+            self._receive_faults(batch)
         elif batch.topic is Topic.EXPOSURE:
             self._receive_exposure(batch)
         elif batch.topic is Topic.OPERATOR_ACTIONS:
@@ -90,6 +108,7 @@ class AlarmsAgent:
             else:
                 self._close_zones(rule, now_ms, published)
         self._close_feeds(now_ms, published)
+        self._close_sensors(now_ms, published)
         return published
 
     def snapshot(self) -> dict[str, Any]:
@@ -98,6 +117,7 @@ class AlarmsAgent:
             "facts": self._facts,
             "people": self._people,
             "feeds": self._feeds,
+            "faults": self._faults,
             "evaluated_ms": self._evaluated_ms,
             "revision": self._revision,
             "power": self._power.state,
@@ -108,6 +128,7 @@ class AlarmsAgent:
     def restore(self, state: dict[str, Any]) -> None:
         self._alarms = {k: Alarm(State(v[0]), v[1], v[2]) for k, v in state["alarms"].items()}
         self._facts, self._people, self._feeds = state["facts"], state["people"], state["feeds"]
+        self._faults = state["faults"]
         self._evaluated_ms, self._revision = state["evaluated_ms"], state["revision"]
         self._power.state, self._hourly = state["power"], state["hourly"]
         for name, watched in state["watch"].items():
@@ -130,6 +151,12 @@ class AlarmsAgent:
         self._feeds[row.source.value] = [
             max(last_ms, row.end_ms), max(length_ms, row.end_ms - row.start_ms), gap_ms
         ]  # fmt: skip
+
+    def _receive_faults(self, batch: Batch) -> None:
+        """Faults of the counters of a tile, as they were at its newest step."""
+        known = self._faults.get(batch.key, [-1, []])
+        if batch.time_ms >= known[0]:
+            self._faults[batch.key] = [batch.time_ms, list(batch.attributes.get("faults", []))]
 
     def _close_streets(self, rule: Rule, now_ms: int, published: list[Batch]) -> None:
         watch = self._watch[rule.name]
@@ -198,6 +225,27 @@ class AlarmsAgent:
             late = (now_ms - last_ms) / allowed_ms
             self._move(FEED_RULE, f"feed-silent/{feed}", late, 1.0, place, now_ms, published)
 
+    def _close_sensors(self, now_ms: int, published: list[Batch]) -> None:
+        """One alarm a counter, whatever its modes; it names the fault that was found first."""
+        faults: dict[str, tuple[int, str, int]] = {}
+        for _, rows in self._faults.values():
+            for sensor, _, segment, fault, since_ms in rows:
+                found = (int(since_ms), str(fault), int(segment))
+                faults[sensor] = min(found, faults.get(sensor, found))
+        prefix = f"{SENSOR_RULE.name}/"
+        raised = {key.removeprefix(prefix) for key in self._alarms if key.startswith(prefix)}
+        for sensor in sorted(raised | faults.keys()):
+            _, fault, segment = faults.get(sensor, (0, "", -1))
+            place = {
+                "scope": sensor,
+                "title": f"{SENSOR_RULE.title}: {sensor} is {fault}",
+                "x": float(self._mid[segment, 0]) if fault else math.nan,
+                "y": float(self._mid[segment, 1]) if fault else math.nan,
+                "kind": "data quality",
+            }
+            value = 1.0 if fault else 0.0
+            self._move(SENSOR_RULE, prefix + sensor, value, 1.0, place, now_ms, published)
+
     def _judge(
         self,
         rule: Rule,
@@ -253,7 +301,7 @@ class AlarmsAgent:
         else:
             self._alarms[action.key] = after
         name = action.key.split("/", 1)[0]
-        rule = next((r for r in self._rules.rules if r.name == name), FEED_RULE)
+        rule = next((r for r in (*self._rules.rules, SENSOR_RULE) if r.name == name), FEED_RULE)
         who, note = str(action.columns["who"][0]), str(action.columns["note"][0])
         facts = self._facts.get(action.key, {"scope": "", "title": rule.title, "x": math.nan, "y": math.nan})
         published.append(
@@ -284,7 +332,7 @@ class AlarmsAgent:
             "title": facts["title"],
             "value": round(value, 2),
             "threshold": rule.threshold,
-            "unit": "x the allowed silence" if rule is FEED_RULE else rule.unit,
+            "unit": UNITS.get(rule.name, rule.unit),
             "averaging": rule.averaging,
             "compare": rule.compare,
             "accuracy": round(accuracy, 3),

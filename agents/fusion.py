@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from agents.fusion_counters import CounterRows, counter_rows
 from agents.fusion_covariance import edges_of, prepare_kriging
+from agents.fusion_faults import Fault
 from agents.fusion_log import READING, WARM_UP, Readings, StepLog, no_readings
 from agents.fusion_mode import Estimate, ModeFusion
 from cities.pack import City
@@ -47,6 +48,19 @@ class Evidence:
     weight: float
     age_s: float
     simulated: bool
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class SensorFault:
+    """What is wrong with a counter: stuck, zero, spiking, drifting, silent or contradicting."""
+
+    sensor: str
+    source: str
+    mode: Mode
+    segment: int
+    fault: str
+    since_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,7 @@ class _Closed:
     weights: Mapping[Mode, NDArray[np.float64]]
     newest_ms: Mapping[Mode, NDArray[np.int64]]
     simulated: Mapping[Mode, NDArray[np.bool_]]
+    faults: Sequence[SensorFault]
 
 
 class FusionAgent:
@@ -137,6 +152,7 @@ class FusionAgent:
             {m: f.weight(estimates[m].readings) for m, f in self._modes.items()},
             {m: f.windows.newest_ms.copy() for m, f in self._modes.items()},
             {m: f.windows.simulated.copy() for m, f in self._modes.items()},
+            self._found_faults(),
         )
         return [*revised, *self._publish(now_ms, estimates, speeds)]
 
@@ -153,7 +169,7 @@ class FusionAgent:
             self._restore_states(self._log.state_before(again[0]))
         revised: list[Batch] = []
         for step_ms in again:
-            self._take_in(self._log.rows(step_ms))
+            self._take_in(self._log.rows(step_ms), step_ms)
             if not self._log.is_published(step_ms):
                 self._advance_unread(step_ms)
             else:
@@ -162,7 +178,7 @@ class FusionAgent:
                     number = self._log.raised_revision(step_ms)
                     revised += [replace(batch, revision=number) for batch in batches]
             self._log.redo(step_ms, self._states())
-        self._take_in(self._log.rows(now_ms))
+        self._take_in(self._log.rows(now_ms), now_ms)
         return revised
 
     def _advance(self, now_ms: int) -> tuple[dict[Mode, Estimate], dict[Mode, NDArray[np.float64]]]:
@@ -185,6 +201,7 @@ class FusionAgent:
         found: list[Evidence] = []
         if closed is None:
             return found
+        faults = {(f.sensor, f.mode): f.fault for f in closed.faults}
         for mode, fusion in self._modes.items():
             readings = closed.estimates[mode].readings
             expected = fusion.counters.sees @ closed.estimates[mode].flow_per_h
@@ -202,8 +219,23 @@ class FusionAgent:
                             weight=float(closed.weights[mode][place]),
                             age_s=max(0.0, (closed.now_ms - int(closed.newest_ms[mode][row])) / 1000),
                             simulated=bool(closed.simulated[mode][row]),
+                            fault=faults.get((sensor.id, mode), ""),
                         )
                     )
+        return found
+
+    def faults(self) -> list[SensorFault]:
+        """Counters that were at fault at the last closed step; may be called from any thread."""
+        closed = self._closed
+        return [] if closed is None else list(closed.faults)
+
+    def _found_faults(self) -> list[SensorFault]:
+        found = []
+        for mode, fusion in self._modes.items():
+            for row in np.flatnonzero(fusion.faults.fault):
+                sensor, watch = fusion.counters.sensors[row], fusion.faults
+                name, since_ms = Fault(int(watch.fault[row])).name.lower(), int(watch.since_ms[row])
+                found.append(SensorFault(sensor.id, sensor.source, mode, sensor.segment, name, since_ms))
         return found
 
     def snapshot(self) -> dict[str, Any]:
@@ -240,23 +272,21 @@ class FusionAgent:
             )  # fmt: skip
         return np.array(found, dtype=READING) if found else no_readings()
 
-    def _take_in(self, readings: Readings) -> None:
-        """Add the readings of a step to the windows of their modes."""
+    def _take_in(self, readings: Readings, now_ms: int) -> None:
+        """Add the readings of a step to the windows of their modes, and look for faults in them."""
         usable = readings[(readings["count"] >= 0.0) & (readings["uptime"] > 0.0)]
         for mode, fusion in self._modes.items():
             of_mode = usable[usable["mode"] == mode]
             start_ms, end_ms = of_mode["start_ms"], of_mode["end_ms"]
             middle = (start_ms + end_ms) // 2
             scale = np.array([self._scale(mode, int(ms)) for ms in middle], dtype=np.float64)
+            row, count = of_mode["row"].astype(np.int64), of_mode["count"]
+            exposure = (end_ms - start_ms) / 3_600_000 * of_mode["uptime"] * scale
             fusion.windows.add(
-                of_mode["row"].astype(np.int64),
-                of_mode["count"],
-                (end_ms - start_ms) / 3_600_000 * of_mode["uptime"] * scale,
-                end_ms,
-                end_ms - start_ms,
-                of_mode["simulated"],
-                of_mode["speed_kmh"],
+                row, count, exposure, end_ms, end_ms - start_ms, of_mode["simulated"], of_mode["speed_kmh"]
             )
+            fusion.faults.add(row, count, exposure, end_ms, end_ms - start_ms)
+            fusion.faults.step(now_ms)
 
     def _scale(self, mode: Mode, moment_ms: int) -> float:
         """Multiple of the average hour at a moment, by local time."""
@@ -296,7 +326,9 @@ class FusionAgent:
                 columns[name].append(value)
             simulated.append(np.full(age_s.size, is_simulated))
         attributes = {"minutes": 1, "method": METHOD, "network_hash": self._city.network_hash}
-        return self._tiles.batches(now_ms, columns, np.concatenate(simulated), attributes)
+        return self._tiles.batches(
+            now_ms, columns, np.concatenate(simulated), attributes, self._found_faults()
+        )
 
 
 def _freshness(fusion: ModeFusion, now_ms: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
@@ -383,8 +415,9 @@ class _Tiles:
         columns: Mapping[str, Sequence[NDArray[Any]]],
         simulated: NDArray[np.bool_],
         attributes: Mapping[str, Any],
+        faults: Sequence[SensorFault],
     ) -> list[Batch]:
-        """Round to the published decimals and cut into tiles."""
+        """Round to the published decimals and cut into tiles, each with the faults of its counters."""
         table: dict[str, NDArray[Any]] = {
             "segment": self._segment, "direction": self._direction, "mode": self._mode,
         }  # fmt: skip
@@ -392,13 +425,18 @@ class _Tiles:
             values = np.round(np.concatenate(parts), self.decimals[name])[self._order]
             table[name] = values.astype(np.int16 if name == "sources" else np.float32)
         table["simulated"] = simulated[self._order]
+        of_tile: dict[int, list[list[Any]]] = {}
+        for f in faults:
+            of_tile.setdefault(f.segment // TILE_SEGMENTS, []).append(
+                [f.sensor, f.mode.name.lower(), f.segment, f.fault, f.since_ms]
+            )
         return [
             Batch(
                 topic=Topic.DENSITIES,
                 key=f"t{tile}",
                 time_ms=now_ms,
                 columns={name: values[at] for name, values in table.items()},
-                attributes=attributes,
+                attributes={**attributes, "faults": of_tile.get(tile, [])},
             )
             for tile, at in self._tiles
         ]

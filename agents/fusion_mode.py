@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.fusion_counters import CounterRows
+from agents.fusion_faults import FaultWatch, witnesses
 from agents.fusion_windows import Windows
 from kernels.conservation import Junctions, conserve
 from kernels.kriging import (
@@ -67,7 +68,7 @@ class ModeFusion:
 
     Keeps
     -----
-    windows : counts and exposures of each row
+    windows, faults : counts and exposures of each row, and what is wrong with it
     credit, doubt : (n_rows,) trust that a row has earned; variance added to one that contradicts all others
     variance, class_scale : posterior variance of each edge, calibration of each road class
     """
@@ -93,6 +94,8 @@ class ModeFusion:
         self._judging_minute = int(counters.mode) % PARTS  # another one for each mode
         self._gain = counters.gain_blocks()
         self.windows = Windows(counters.n_rows)
+        near = witnesses(kriging.k_ss, counters.xy, counters.site)
+        self.faults = FaultWatch(near, counters.relative_sd, [s.source for s in counters.sensors])
         self.credit, self.doubt = np.zeros(counters.n_rows), np.zeros(counters.n_rows)
         self.class_scale = np.ones(codes.size)
         self.variance = kriging.variance.astype(np.float32)
@@ -107,6 +110,7 @@ class ModeFusion:
         weight = rate / (rate + OFFSET_PER_H)
         noise = self._gain[np.ix_(a, a)] * np.outer(weight, weight)
         noise[np.diag_indices(a.size)] += own / (rate + OFFSET_PER_H) ** 2 + self.doubt[a] + MIN_NOISE
+        noise[np.diag_indices(a.size)] += self.faults.variance[a]
         expected = np.log((self.counters.sees @ self._flow)[a] * scale + OFFSET_PER_H)
         carry = self.windows.carry(now_ms)[a]
         return Readings(a, rate, np.log(rate + OFFSET_PER_H) - expected, noise, carry)
@@ -179,7 +183,7 @@ class ModeFusion:
         """Scale of the variances by class, and the doubt about rows that contradict all others."""
         a = readings.active
         residual, variance = leave_site_out(solution, self.counters.site[a])
-        nominal = np.maximum(variance - self.doubt[a], MIN_NOISE)
+        nominal = np.maximum(variance - self.doubt[a] - self.faults.variance[a], MIN_NOISE)
         squared = residual**2 / nominal
         held = np.minimum(squared, TOLERATED_SD**2)  # a broken counter must not widen the whole city
         scale = (PSEUDO_ROWS + held.sum()) / (PSEUDO_ROWS + a.size)
@@ -196,6 +200,8 @@ class ModeFusion:
         self.credit[a] += step
         excess = np.maximum(residual**2 / TOLERATED_SD**2 - nominal, 0.0)
         self.doubt[a] = (1.0 - self.credit[a]) ** 2 * excess
+        expected = np.exp(np.log(readings.rate_per_h + OFFSET_PER_H) - residual) - OFFSET_PER_H
+        self.faults.judge(a, residual, np.sqrt(nominal), expected)
 
     def weight(self, readings: Readings) -> NDArray[np.float64]:
         """Say of each active row on its own street against the prior, 0 to 1: (n_active,)."""
@@ -204,10 +210,16 @@ class ModeFusion:
 
     def snapshot(self) -> dict[str, Any]:
         kept = {name: getattr(self, name).copy() for name in ("credit", "doubt", "class_scale", "variance")}
-        return {"windows": self.windows.snapshot(), "is_uninformed": self._is_uninformed, **kept}
+        return {
+            "windows": self.windows.snapshot(),
+            "faults": self.faults.snapshot(),
+            "is_uninformed": self._is_uninformed,
+            **kept,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.windows.restore(state["windows"])
+        self.faults.restore(state["faults"])
         self._is_uninformed = bool(state["is_uninformed"])
         for name in ("credit", "doubt", "class_scale", "variance"):
             setattr(self, name, np.array(state[name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,7 @@ class Windows:
         speed_kmh: NDArray[np.float64],
     ) -> None:
         """Take in readings, each (n,), in order; ``exposure`` in average hours."""
-        order = np.argsort(row, kind="stable")
-        first = np.flatnonzero(np.diff(row[order], prepend=-1))
-        turn = np.empty(row.size, dtype=np.int64)
-        turn[order] = np.arange(row.size) - np.repeat(first, np.diff(np.append(first, row.size)))
-        for k in range(int(turn.max(initial=-1)) + 1):
-            at = np.flatnonzero(turn == k)  # at most one reading of each row
+        for at in turns(row):
             self._add_counts(row[at], count[at], exposure[at], end_ms[at])
             later = end_ms[at] >= self.newest_ms[row[at]]
             r = row[at][later]
@@ -116,6 +112,16 @@ class Windows:
     def restore(self, state: dict[str, Any]) -> None:
         for name in vars(self):
             setattr(self, name, np.array(state[name]))
+
+
+def turns(row: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Positions of the first reading of each row, then of the second, and so on."""
+    order = np.argsort(row, kind="stable")
+    first = np.flatnonzero(np.diff(row[order], prepend=-1))
+    turn = np.empty(row.size, dtype=np.int64)
+    turn[order] = np.arange(row.size) - np.repeat(first, np.diff(np.append(first, row.size)))
+    for k in range(int(turn.max(initial=-1)) + 1):
+        yield np.flatnonzero(turn == k)
 
 
 def _weights(
