@@ -28,7 +28,7 @@ from streams.observation import Source
 from streams.topics import Batch, Topic
 
 TILE_SEGMENTS = 250
-MODES = (Mode.CAR, Mode.TRUCK)
+MODES = (Mode.CAR, Mode.TRUCK, Mode.BUS)
 N_QUANTITIES = N_POLLUTANTS + 4
 POLLUTANTS = slice(0, N_POLLUTANTS)
 POWERS = slice(N_POLLUTANTS, N_QUANTITIES)
@@ -43,8 +43,8 @@ class EmissionAgent:
     """Emission of pollutants and sound of each segment.
 
     Consumes
-        densities (cars and trucks, both directions; a mode that is absent is unknown and not added; bicycles
-        emit nothing) and observations (temperature and wind of weather rows).
+        densities (cars, trucks and buses, both directions; a mode that is absent is unknown and not added;
+        bicycles emit nothing) and observations (temperature and wind of weather rows).
     Produces
         emissions: whole tiles of 250 segments that hold a released segment, with what was published before
         for the segments that the gate withholds. Every five minutes of event time also the mean of the last
@@ -202,20 +202,22 @@ class EmissionAgent:
         free = self._city.speed_kmh
         flow = np.nan_to_num(self._flow, nan=0.0)  # unknown is not added; its column stays out of the sum
         for direction in (0, 1):
-            car, truck = flow[0, direction], flow[1, direction]
+            car, truck, bus = flow[:, direction]
             medium, heavy = truck * self._medium_share, truck * (1.0 - self._medium_share)
             parts = (
                 (VehicleClass.LIGHT, car, 0),
                 (VehicleClass.MEDIUM, medium, 1),
                 (VehicleClass.HEAVY, heavy, 1),
+                (VehicleClass.BUS, bus, 2),
             )
             for vehicle, q, m in parts:
                 before = air[:, Pollutant.NOX].copy()
                 add_emission(air, q, self._speed[m, direction], free, self._regime, self._factors[vehicle])
                 spread += (air[:, Pollutant.NOX] - before) * self._relative_sd(m, direction)
             speed = np.where(np.isnan(self._speed[:, direction]), free, self._speed[:, direction])
+            # Buses are of category 2, and in a street as fast as trucks.
             power += cnossos.band_group_power(
-                car, medium, heavy, speed[0], speed[1], self._surface, self._temperature_c
+                car, medium + bus, heavy, speed[0], speed[1], self._surface, self._temperature_c
             )
         self._wanted[:, POLLUTANTS] = bounded_quanta(air)
         self._wanted[:, POWERS] = quantise_power(power)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 from zlib import crc32
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +17,10 @@ from agents.fusion_faults import Fault
 from agents.fusion_log import READING, WARM_UP, Readings, StepLog, no_readings
 from agents.fusion_mode import Estimate, ModeFusion
 from cities.pack import City
+from cities.traffic_week import TrafficWeek
 from kernels.conservation import junctions
-from kernels.network import Mode
-from kernels.prior import Prior
-from kernels.profile import DEFAULT_HOURLY, day_profile
+from kernels.network import Direction, Mode
+from kernels.prior import OFFSET_PER_H, Prior
 from kernels.scores import T6_75, T6_95, accuracy, interval
 from kernels.speed import SpeedCorrection, speed_correction, volume_delay_speed
 from streams.observation import Observation
@@ -30,7 +28,9 @@ from streams.topics import Batch, Topic
 
 TILE_SEGMENTS = 1_000
 CYCLING_KMH = 15.0
-TRUCK_KMH = 90.0
+WALKING_KMH = 4.7
+TRUCK_KMH, BUS_KMH = 90.0, 60.0
+CAPACITY_PER_H = {Mode.BICYCLE: 3_000.0, Mode.PEDESTRIAN: 8_000.0}  # of a track or pavement, of any class
 SPEED_HALF_LIFE_MS = 3_600_000
 METHOD = "universal kriging on turning shares, prior of crude assignments"
 
@@ -64,6 +64,57 @@ class SensorFault:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One counter and what all others say of it; ``log_sd`` is of the reading about that, noise included."""
+
+    sensor: str
+    source: str
+    mode: Mode
+    segment: int
+    direction: str
+    reading_per_h: float
+    expected_per_h: float
+    log_residual: float
+    log_sd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Log of what a counter reads for each vehicle it should, beyond the known share it detects."""
+
+    sensor: str
+    mode: Mode
+    segment: int
+    log_gain: float
+    log_sd: float
+    has_reference: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a source moved the flow of one edge by, against the flow before any sensor."""
+
+    sensor: str
+    source: str
+    moved_per_h: float
+    distance_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Flow of an edge as a sum: prior, counters, and what conservation and limits did [1/h].
+
+    ``counters`` are all, the greatest first; with ``prior_per_h`` and ``balance_per_h`` they add up to
+    ``flow_per_h``.
+    """
+
+    prior_per_h: float
+    flow_per_h: float
+    balance_per_h: float
+    counters: tuple[Contribution, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Closed:
     """Arrays of the last closed step, for readers on other threads."""
 
@@ -76,7 +127,7 @@ class _Closed:
 
 
 class FusionAgent:
-    """Flows of cars, trucks and bicycles on every directed edge.
+    """Flows of every mode that the prior knows on every directed edge.
 
     Consumes
         observations: counts of loops, radar, counters, Telraam and ANPR passages, with their speeds. Travel
@@ -106,18 +157,18 @@ class FusionAgent:
                 "prepare the city again"
             )
         self._city = city
-        self._zone = ZoneInfo(city.timezone)
-        profile = city.settings.get("traffic", {}).get("profile", {})
-        self._profiles = {m: day_profile(profile.get(m.name.lower(), DEFAULT_HOURLY)) for m in prior.modes}
-        middles = city.network.midpoints()
+        self._method = f"{METHOD}, revision {prior.revision}" if prior.revision else METHOD
+        self._week = TrafficWeek(city)
+        middles = self._middles = city.network.midpoints()
         counters = {m: counter_rows(city, m, edges_of(city, m), prior.modes[m], middles) for m in prior.modes}
         krigings = prepare_kriging(city, prior, counters, middles)
         capacity = city.class_values("capacity_veh_per_h").astype(np.float64) * city.lanes
         self._modes: dict[Mode, ModeFusion] = {}
         for mode in sorted(prior.modes):
             segment = edges_of(city, mode).segment
-            # Cycle tracks have no capacity of their own; 3,000 bicycles an hour fill one.
-            limit = np.full(segment.size, 3_000.0) if mode is Mode.BICYCLE else capacity[segment]
+            limit = (
+                np.full(segment.size, CAPACITY_PER_H[mode]) if mode in CAPACITY_PER_H else capacity[segment]
+            )
             self._modes[mode] = ModeFusion(
                 prior.modes[mode],
                 counters[mode],
@@ -136,7 +187,6 @@ class FusionAgent:
         self._tiles = _Tiles(city, list(self._modes))
         self._log = StepLog()
         self._closed: _Closed | None = None
-        self._scales: dict[tuple[Mode, int], float] = {}
 
     def receive(self, batch: Batch) -> None:
         """Note the readings of a batch."""
@@ -183,7 +233,7 @@ class FusionAgent:
 
     def _advance(self, now_ms: int) -> tuple[dict[Mode, Estimate], dict[Mode, NDArray[np.float64]]]:
         """Flows and speeds at the end of a step."""
-        scales = [self._scale(mode, now_ms) for mode in self._modes]
+        scales = [self._week.scale(mode, now_ms) for mode in self._modes]
         # Modes share nothing and each is one thread of linear algebra, so together they use all cores and
         # give the same bits as one after the other.
         with ThreadPoolExecutor(len(self._modes)) as pool:
@@ -193,7 +243,7 @@ class FusionAgent:
 
     def _advance_unread(self, now_ms: int) -> None:
         for mode, fusion in self._modes.items():
-            fusion.warm_up(now_ms, self._scale(mode, now_ms))
+            fusion.warm_up(now_ms, self._week.scale(mode, now_ms))
 
     def evidence(self, segment: int) -> list[Evidence]:
         """What counters on a segment said at the last closed step; may be called from any thread."""
@@ -223,6 +273,79 @@ class FusionAgent:
                         )
                     )
         return found
+
+    def left_out(self) -> list[LeftOut]:
+        """Every counter of the last closed step against what all others say of it."""
+        closed = self._closed
+        found: list[LeftOut] = []
+        if closed is None:
+            return found
+        for mode, fusion in self._modes.items():
+            readings = closed.estimates[mode].readings
+            left = fusion.left_out(readings)
+            for place, row in enumerate(readings.active):
+                sensor = fusion.counters.sensors[row]
+                found.append(
+                    LeftOut(
+                        sensor=sensor.id,
+                        source=sensor.source,
+                        mode=mode,
+                        segment=sensor.segment,
+                        direction=sensor.direction,
+                        reading_per_h=float(readings.rate_per_h[place]),
+                        expected_per_h=float(left.expected_per_h[place]),
+                        log_residual=float(left.residual[place]),
+                        log_sd=float(np.sqrt(left.latent[place] + left.noise[place])),
+                    )
+                )
+        return found
+
+    def gains(self) -> list[Gain]:
+        """What is known at the last closed step of the gain of every counter that was not calibrated."""
+        closed = self._closed
+        found: list[Gain] = []
+        if closed is None:
+            return found
+        for mode, fusion in self._modes.items():
+            readings = closed.estimates[mode].readings
+            mean, sd = fusion.gain(readings)
+            for place, row in enumerate(readings.active):
+                if fusion.counters.gain_sd[row] > 0.0:
+                    sensor, learnt = fusion.counters.sensors[row], bool(fusion.gains.is_learnt[row])
+                    found.append(
+                        Gain(sensor.id, mode, sensor.segment, float(mean[place]), float(sd[place]), learnt)
+                    )
+        return found
+
+    def modes(self) -> list[ModeFusion]:
+        """The modes, in order of their numbers."""
+        return list(self._modes.values())
+
+    def explain(self, segment: int, direction: Direction, mode: Mode) -> Explanation | None:
+        """Why a street has its flow; None where it has none. May be called from any thread."""
+        closed = self._closed
+        if closed is None or mode not in self._modes:
+            return None
+        edge = int(edges_of(self._city, mode).index_of(self._city.network.n_segments)[segment, direction])
+        if edge < 0:
+            return None
+        fusion, estimate = self._modes[mode], closed.estimates[mode]
+        scale = self._week.scale(mode, closed.now_ms)
+        by_row, rest = fusion.explained(estimate, edge, scale)
+        counters = fusion.counters
+        from_xy = self._middles[segment]
+        found = [
+            Contribution(
+                counters.sensors[row].id,
+                counters.sensors[row].source,
+                float(by_row[place]),
+                float(np.hypot(*(counters.xy[row] - from_xy))),
+            )
+            for place, row in enumerate(estimate.readings.active)
+        ]
+        found.sort(key=lambda c: (-abs(c.moved_per_h), c.sensor))
+        prior = float(np.exp(fusion.prior.log_mean(scale)[edge]) - OFFSET_PER_H)
+        return Explanation(prior, float(estimate.flow_per_h[edge]), rest, tuple(found))
 
     def faults(self) -> list[SensorFault]:
         """Counters that were at fault at the last closed step; may be called from any thread."""
@@ -279,7 +402,7 @@ class FusionAgent:
             of_mode = usable[usable["mode"] == mode]
             start_ms, end_ms = of_mode["start_ms"], of_mode["end_ms"]
             middle = (start_ms + end_ms) // 2
-            scale = np.array([self._scale(mode, int(ms)) for ms in middle], dtype=np.float64)
+            scale = np.array([self._week.scale(mode, int(ms)) for ms in middle], dtype=np.float64)
             row, count = of_mode["row"].astype(np.int64), of_mode["count"]
             exposure = (end_ms - start_ms) / 3_600_000 * of_mode["uptime"] * scale
             fusion.windows.add(
@@ -287,17 +410,6 @@ class FusionAgent:
             )
             fusion.faults.add(row, count, exposure, end_ms, end_ms - start_ms)
             fusion.faults.step(now_ms)
-
-    def _scale(self, mode: Mode, moment_ms: int) -> float:
-        """Multiple of the average hour at a moment, by local time."""
-        known = self._scales.get((mode, moment_ms))
-        if known is None:
-            if len(self._scales) > 10_000:
-                self._scales.clear()
-            local = datetime.fromtimestamp(moment_ms / 1000, self._zone)
-            minute = local.hour * 60 + local.minute + moment_ms % 60_000 / 60_000
-            known = self._scales[mode, moment_ms] = self._profiles[mode].scale(minute)
-        return known
 
     def _publish(
         self, now_ms: int, estimates: Mapping[Mode, Estimate], speeds: Mapping[Mode, NDArray[np.float64]]
@@ -325,7 +437,7 @@ class FusionAgent:
             for name, value in values.items():
                 columns[name].append(value)
             simulated.append(np.full(age_s.size, is_simulated))
-        attributes = {"minutes": 1, "method": METHOD, "network_hash": self._city.network_hash}
+        attributes = {"minutes": 1, "method": self._method, "network_hash": self._city.network_hash}
         return self._tiles.batches(
             now_ms, columns, np.concatenate(simulated), attributes, self._found_faults()
         )
@@ -383,7 +495,9 @@ class _Speeds:
         return {
             Mode.CAR: corrected,
             Mode.TRUCK: np.minimum(corrected, TRUCK_KMH),
+            Mode.BUS: np.minimum(corrected, BUS_KMH),
             Mode.BICYCLE: np.full(self._n_bicycle, CYCLING_KMH),
+            Mode.PEDESTRIAN: np.full(self._n_bicycle, WALKING_KMH),
         }
 
 

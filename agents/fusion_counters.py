@@ -69,11 +69,6 @@ class CounterRows:
     def n_rows(self) -> int:
         return len(self.sensors)
 
-    def gain_blocks(self) -> NDArray[np.float64]:
-        """Covariance of the log gains, shared by both directions of a site: (n_rows, n_rows)."""
-        same = self.site[:, None] == self.site[None]
-        return np.asarray(same * self.gain_sd[:, None] * self.gain_sd[None])
-
 
 def counter_rows(
     city: City, mode: Mode, edges: DirectedEdges, prior: ModePrior, middles: NDArray[np.float64]

@@ -16,12 +16,12 @@ from kernels.network import DirectedEdges, Mode
 from kernels.prior import Prior
 from kernels.turnshare import turn_share_root
 
-VERSION = 2
+VERSION = 3
 
 
 def edges_of(city: City, mode: Mode) -> DirectedEdges:
-    """Directed edges of a mode; trucks use those of cars."""
-    return city.bicycle_edges if mode is Mode.BICYCLE else city.car_edges
+    """Directed edges of a mode: trucks and buses use those of cars, pedestrians those of bicycles."""
+    return city.bicycle_edges if mode in (Mode.BICYCLE, Mode.PEDESTRIAN) else city.car_edges
 
 
 def prepare_kriging(
@@ -33,14 +33,15 @@ def prepare_kriging(
         of_mode = prior.modes[mode]
         key = content_key(
             VERSION, city.network_hash, of_mode.flow_per_h, of_mode.turn_flow_per_h, of_mode.anomalies,
-            of_mode.lost_variance, city.road_class, rows.matrix.indices, rows.matrix.indptr, rows.matrix.data,
+            of_mode.lost_variance, of_mode.responses, of_mode.probe_log_flow, city.road_class,
+            rows.matrix.indices, rows.matrix.indptr, rows.matrix.data,
         )  # fmt: skip
         path = cache_folder() / f"kriging-{key}"
         kriging = _read(path)
         if kriging is None:
             edges = edges_of(city, mode)
-            motor = Mode.BICYCLE if mode is Mode.BICYCLE else Mode.CAR
-            stream_prior = prior.modes[motor]  # trucks follow the streams of all motor traffic
+            motor = mode if mode in (Mode.BICYCLE, Mode.PEDESTRIAN) else Mode.CAR
+            stream_prior = prior.modes[motor]  # trucks and buses follow the streams of all motor traffic
             root = turn_share_root(
                 edge_graph(edges, city.network.n_nodes),
                 stream_prior.flow_per_h.astype(np.float64),

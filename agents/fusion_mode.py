@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
 from agents.fusion_counters import CounterRows
 from agents.fusion_faults import FaultWatch, witnesses
+from agents.fusion_gains import Gains
 from agents.fusion_windows import Windows
+from kernels.calibration import VarianceScale, fit_scale, unit_scale, unpacked
 from kernels.conservation import Junctions, conserve
 from kernels.kriging import (
     Kriging,
@@ -24,9 +27,10 @@ from kernels.prior import OFFSET_PER_H, ModePrior
 
 PARTS = 5  # of the edges, one a minute: no step carries all variances
 MIN_NOISE = 1e-6  # keeps the factorisation of two counters on one edge regular
+MIN_LATENT = 2e-3  # variance of x beside a perfect counter
+HELD_SD = 5.0  # residuals beyond say that a counter is wrong, not how wrong the model is
 TOLERATED_SD = 3.0  # a counter this far from what all others say is in doubt
 CREDIT_GAIN, CREDIT_LOSS = 0.22, 0.04  # per 5 min: 20 min to earn trust, 2 h to lose it
-PSEUDO_ROWS, PSEUDO_CLASS_ROWS = 50.0, 20.0  # the variance scale starts at 1 with the weight of these
 FULL_CAPACITY = 1.5  # no street carries more than this multiple of its assumed capacity
 
 
@@ -63,6 +67,23 @@ class Estimate:
     readings: Readings
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Each active row as all other sites predict it, (n_active,) each.
+
+    Attributes
+    ----------
+    expected_per_h : prediction [1/h]
+    residual : log(reading + 5) less its prediction
+    latent, noise : calibrated variance of the prediction, variance of the reading
+    """
+
+    expected_per_h: NDArray[np.float64]
+    residual: NDArray[np.float64]
+    latent: NDArray[np.float64]
+    noise: NDArray[np.float64]
+
+
 class ModeFusion:
     """One mode: its prior, covariances and counters, and the state that fusion keeps of them.
 
@@ -70,7 +91,7 @@ class ModeFusion:
     -----
     windows, faults : counts and exposures of each row, and what is wrong with it
     credit, doubt : (n_rows,) trust that a row has earned; variance added to one that contradicts all others
-    variance, class_scale : posterior variance of each edge, calibration of each road class
+    variance, scale : posterior variance of each edge, calibration of the variances
     """
 
     def __init__(
@@ -87,17 +108,18 @@ class ModeFusion:
         self._is_uninformed = True  # the variances know of no counter yet
         self._flow = prior.flow_per_h.astype(np.float64)
         self._ceiling = np.log(FULL_CAPACITY * capacity_per_h + OFFSET_PER_H)
-        codes, self._class = np.unique(road_class, return_inverse=True)
+        codes, group = np.unique(road_class, return_inverse=True)
+        self._n_classes, self._class = codes.size, group.astype(np.int64)
         self._edge = counters.sees.indices[counters.sees.indptr[:-1]].astype(np.int64)
         self._single = np.diff(counters.sees.indptr) == 1
         self._row_class = self._class[self._edge]
         self._judging_minute = int(counters.mode) % PARTS  # another one for each mode
-        self._gain = counters.gain_blocks()
+        self.gains = Gains(counters)
         self.windows = Windows(counters.n_rows)
         near = witnesses(kriging.k_ss, counters.xy, counters.site)
         self.faults = FaultWatch(near, counters.relative_sd, [s.source for s in counters.sensors])
         self.credit, self.doubt = np.zeros(counters.n_rows), np.zeros(counters.n_rows)
-        self.class_scale = np.ones(codes.size)
+        self.scale: VarianceScale = unit_scale(self._n_classes)
         self.variance = kriging.variance.astype(np.float32)
 
     def readings(self, now_ms: int, scale: float) -> Readings:
@@ -105,10 +127,12 @@ class ModeFusion:
         a = self.windows.active(now_ms)
         per_count = scale / (self.windows.exposure[a] * self.counters.detection[a])
         count = self.windows.count[a]
-        rate = count * per_count
+        rate = count * per_count * np.exp(-self.gains.mean[a])
         own = (rate * self.counters.relative_sd[a]) ** 2 + (count + 0.5) * per_count**2
         weight = rate / (rate + OFFSET_PER_H)
-        noise = self._gain[np.ix_(a, a)] * np.outer(weight, weight)
+        gain_sd = np.sqrt(self.gains.variance[a]) * weight
+        site = self.counters.site[a]
+        noise = (site[:, None] == site[None]) * np.outer(gain_sd, gain_sd)
         noise[np.diag_indices(a.size)] += own / (rate + OFFSET_PER_H) ** 2 + self.doubt[a] + MIN_NOISE
         noise[np.diag_indices(a.size)] += self.faults.variance[a]
         expected = np.log((self.counters.sees @ self._flow)[a] * scale + OFFSET_PER_H)
@@ -125,11 +149,12 @@ class ModeFusion:
         solution = solve(self.kriging, readings.active, readings.deviation, readings.noise, readings.carry)
         minute = now_ms // 60_000 % PARTS
         if minute == self._judging_minute:
+            self._learn_gains(now_ms, scale)
             self._judge(readings, solution)
-        for part in range(PARTS) if self._is_uninformed else (minute,):
-            self._renew(solution, part)
-        self._is_uninformed = False
         mean = self.prior.log_mean(scale) + posterior_shift(self.kriging, solution)
+        for part in range(PARTS) if self._is_uninformed else (minute,):
+            self._renew(solution, mean, part)
+        self._is_uninformed = False
         mean = np.minimum(self._within_reach(mean, readings, now_ms), self._ceiling)
         if self._nodes is not None:
             mean = self._conserved(mean, self._nodes)
@@ -144,6 +169,7 @@ class ModeFusion:
                 solution = solve(
                     self.kriging, readings.active, readings.deviation, readings.noise, readings.carry
                 )
+                self._learn_gains(now_ms, scale)
                 self._judge(readings, solution)
 
     def _within_reach(
@@ -172,12 +198,35 @@ class ModeFusion:
         variance = self.variance.astype(np.float64)
         return np.minimum(conserve(mean, variance, nodes, source), self._ceiling)
 
-    def _renew(self, solution: Solution, part: int) -> None:
+    def _renew(self, solution: Solution, mean: NDArray[np.float64], part: int) -> None:
         """Posterior variance of one part of the edges."""
         n_edges = self.variance.size
         at = slice(n_edges * part // PARTS, n_edges * (part + 1) // PARTS)
         latent = posterior_variance(self.kriging, solution, at)
-        self.variance[at] = latent * self.class_scale[self._class[at]]
+        self.variance[at] = latent * self.scale.factor(mean[at], latent, self._class[at])
+
+    def gain(self, readings: Readings) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Log gain of each active row by its reference and all other sites, and its sd: (n_active,) each."""
+        a = readings.active
+        mean, variance = self.gains.mean[a], self.gains.variance[a]
+        if a.size == 0:
+            return mean, np.sqrt(variance)
+        solution = solve(self.kriging, a, readings.deviation, readings.noise, readings.carry)
+        slope = readings.rate_per_h / (readings.rate_per_h + OFFSET_PER_H) * variance
+        site = self.counters.site[a]
+        shared = (site[:, None] == site[None]) * slope[None]  # covariance of a gain with every reading
+        reduced = solve_triangular(solution.lower, shared.T, lower=True, check_finite=False)
+        left = np.maximum(variance - np.square(reduced).sum(axis=0), 0.0)
+        return mean + shared @ solution.alpha, np.sqrt(left)
+
+    def _learn_gains(self, now_ms: int, scale: float) -> None:
+        """Compare uncertain counters with references on their own edges."""
+        windows = self.windows
+        exposure = np.where(windows.exposure > 0, windows.exposure, np.inf) * self.counters.detection
+        self.gains.learn(
+            now_ms, windows.count / exposure * scale, windows.count, self.counters.relative_sd,
+            windows.fresh(now_ms),
+        )  # fmt: skip
 
     def _judge(self, readings: Readings, solution: Solution) -> None:
         """Scale of the variances by class, and the doubt about rows that contradict all others."""
@@ -185,15 +234,14 @@ class ModeFusion:
         residual, variance = leave_site_out(solution, self.counters.site[a])
         nominal = np.maximum(variance - self.doubt[a] - self.faults.variance[a], MIN_NOISE)
         squared = residual**2 / nominal
-        held = np.minimum(squared, TOLERATED_SD**2)  # a broken counter must not widen the whole city
-        scale = (PSEUDO_ROWS + held.sum()) / (PSEUDO_ROWS + a.size)
-        n_classes = self.class_scale.size
-        row_class = self._row_class[a]
-        by_class = (PSEUDO_CLASS_ROWS * scale + np.bincount(row_class, held, n_classes)) / (
-            PSEUDO_CLASS_ROWS + np.bincount(row_class, minlength=n_classes)
-        )
-        # Counters stand where flows are easiest to tell: agreement among them narrows no other street.
-        self.class_scale = np.maximum(by_class, 1.0)
+        noise = np.diag(readings.noise)
+        latent = np.maximum(variance - noise, MIN_LATENT)
+        # A broken counter must not widen the whole city.
+        held = np.clip(residual, -HELD_SD * np.sqrt(variance), HELD_SD * np.sqrt(variance))
+        self.scale = fit_scale(
+            held, latent, noise, self._log_expected(readings, residual), self._row_class[a],
+            self._n_classes, np.ones(a.size), self.scale,
+        )  # fmt: skip
         agrees = squared <= TOLERATED_SD**2
         # A counter that agreed until now and jumps has seen an event; one that never agreed is wrong.
         step = np.where(agrees, CREDIT_GAIN * (1.0 - self.credit[a]), -CREDIT_LOSS * self.credit[a])
@@ -203,23 +251,65 @@ class ModeFusion:
         expected = np.exp(np.log(readings.rate_per_h + OFFSET_PER_H) - residual) - OFFSET_PER_H
         self.faults.judge(a, residual, np.sqrt(nominal), expected)
 
+    def left_out(self, readings: Readings) -> LeftOut:
+        """What all other sites say of each active row."""
+        a = readings.active
+        if a.size == 0:
+            return LeftOut(*(np.zeros(0) for _ in range(4)))
+        solution = solve(self.kriging, a, readings.deviation, readings.noise, readings.carry)
+        residual, variance = leave_site_out(solution, self.counters.site[a])
+        noise = np.diag(readings.noise)
+        latent = np.maximum(variance - noise, MIN_LATENT)
+        expected = self._log_expected(readings, residual)
+        latent = latent * self.scale.factor(expected, latent, self._row_class[a])
+        return LeftOut(np.maximum(np.exp(expected) - OFFSET_PER_H, 0.0), residual, latent, noise)
+
+    def explained(self, estimate: Estimate, edge: int, scale: float) -> tuple[NDArray[np.float64], float]:
+        """What moved the flow of an edge from its prior.
+
+        The shift of x is a sum over the rows; the logarithmic mean of both flows turns it into vehicles, so
+        that all parts and the rest add up to the flow less the prior's.
+
+        Returns
+        -------
+        by_row : (n_active,) float64
+            Part of each active row [1/h].
+        rest : float
+            Part of conservation, of limits and of a counter on the edge itself beyond kriging [1/h].
+        """
+        readings = estimate.readings
+        before = float(self.prior.log_mean(scale)[edge])
+        after = max(float(estimate.log_mean[edge]), np.log(OFFSET_PER_H))
+        change = np.exp(after) - np.exp(before)
+        mean = change / (after - before) if abs(after - before) > 1e-9 else np.exp(before)
+        if readings.active.size == 0:
+            return np.zeros(0), float(change)
+        solution = solve(self.kriging, readings.active, readings.deviation, readings.noise, readings.carry)
+        row = np.asarray(self.kriging.k_es[edge], dtype=np.float64)[readings.active]
+        by_row = mean * row * solution.carry * solution.alpha
+        return by_row, float(change - by_row.sum())
+
+    def _log_expected(self, readings: Readings, residual: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Prediction of x of each active row, its residual taken from its reading."""
+        return np.log(readings.rate_per_h + OFFSET_PER_H) - residual
+
     def weight(self, readings: Readings) -> NDArray[np.float64]:
         """Say of each active row on its own street against the prior, 0 to 1: (n_active,)."""
         latent = np.diag(self.kriging.k_ss)[readings.active]
         return np.asarray(readings.carry**2 * latent / (latent + np.diag(readings.noise)))
 
     def snapshot(self) -> dict[str, Any]:
-        kept = {name: getattr(self, name).copy() for name in ("credit", "doubt", "class_scale", "variance")}
+        kept = {name: getattr(self, name).copy() for name in ("credit", "doubt", "variance")}
         return {
-            "windows": self.windows.snapshot(),
-            "faults": self.faults.snapshot(),
-            "is_uninformed": self._is_uninformed,
-            **kept,
-        }
+            "windows": self.windows.snapshot(), "faults": self.faults.snapshot(),
+            "gains": self.gains.snapshot(), "is_uninformed": self._is_uninformed, "scale": self.scale.packed(), **kept,
+        }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         self.windows.restore(state["windows"])
         self.faults.restore(state["faults"])
+        self.gains.restore(state["gains"])
         self._is_uninformed = bool(state["is_uninformed"])
-        for name in ("credit", "doubt", "class_scale", "variance"):
+        self.scale = unpacked(np.array(state["scale"]))
+        for name in ("credit", "doubt", "variance"):
             setattr(self, name, np.array(state[name]))

@@ -1,6 +1,7 @@
 """Traffic assignment: shortest-path trees with tastes, loading of links and turns, capacity restraint.
 
-Trees are found with Dijkstra's algorithm on a binary heap [1]_ and loaded from the leaves to the root.
+Trees are found with Dijkstra's algorithm [1]_ on a ring of buckets [4]_ and loaded from the leaves to the
+root.
 Congestion follows the Bureau of Public Roads' volume-delay function [2]_ with successive averages [3]_. Each
 origin sees each link with its own taste (a multinomial probit by simulation [3]_); tastes come from a
 counter-based hash, so that a result depends on its seed alone and not on the order of evaluation.
@@ -10,6 +11,7 @@ References
 .. [1] E. W. Dijkstra, "A note on two problems in connexion with graphs", Numer. Math. 1, 1959.
 .. [2] Bureau of Public Roads, "Traffic Assignment Manual", 1964.
 .. [3] Y. Sheffi, "Urban Transportation Networks", Prentice-Hall, 1985, chapters 11 and 12.
+.. [4] R. B. Dial, "Algorithm 360: shortest-path forest with topological ordering", CACM 12, 1969.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from kernels.network import DirectedEdges
 BPR_ALPHA = 0.15  # [2]
 BPR_BETA = 4.0  # [2]
 MIN_TASTE = 0.2  # a link never looks shorter than this share of its cost
+TICK_S = 0.1  # costs are whole multiples of it, one at least: far below what any taste changes
+BUCKETS = 1 << 15  # no link costs more than 55 min, however congested
+TABLE, STRIDE = 1 << 14, 6_367  # an odd stride near 2^14 / golden ratio sets neighbouring links far apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,27 +199,43 @@ def _taste(seed: int, number: int, sd: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
+def _taste_table(seed: int, sd: float) -> NDArray[np.float64]:
+    """Link tastes in a table that every origin reads from another place, (2^14,)."""
+    table = np.empty(TABLE, np.float64)
+    for k in range(TABLE):
+        table[k] = _taste(seed, k, sd)
+    return table
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
 def _load_trees(  # type: ignore[no-untyped-def]
     origins, destinations, demand, cost, taste_class, link_sd, class_sd, seed,
     tail, head, out_start, out_edge, in_slot, turn_start, flow, turn,
 ):  # fmt: skip
     n_nodes, n_edges = out_start.size - 1, tail.size
-    distance, entry = np.empty(n_nodes), np.empty(n_nodes, np.int32)
+    distance, entry = np.empty(n_nodes, np.int64), np.empty(n_nodes, np.int32)
     settled, amount = np.empty(n_nodes, np.int32), np.zeros(n_nodes)
     done = np.empty(n_nodes, np.bool_)
-    heap_key, heap_node = np.empty(n_edges + 1), np.empty(n_edges + 1, np.int32)
-    perceived = np.empty(n_edges)
+    ticks, ends = np.empty(n_edges, np.int32), np.empty(n_edges, np.int32)
+    for i in range(n_edges):  # in the order of the nodes that edges leave
+        ends[i] = head[out_edge[i]]
     n_classes = taste_class.max() + 1 if n_edges else 0
     class_factor = np.ones(n_classes)
+    table = _taste_table(seed, link_sd)
+    bucket = np.full(BUCKETS, -1, np.int32)
+    next_slot, slot_node = np.empty(n_edges + 1, np.int32), np.empty(n_edges + 1, np.int32)
     for o in range(origins.size):
         origin_seed = seed * 4096 + o + 1
+        place = np.int64(_unit(origin_seed, n_edges + n_classes) * TABLE)
         for c in range(n_classes):
             class_factor[c] = _taste(origin_seed, n_edges + c, class_sd)
-        for e in range(n_edges):
-            perceived[e] = cost[e] * class_factor[taste_class[e]] * _taste(origin_seed, e, link_sd)
+        for i in range(n_edges):
+            e = out_edge[i]
+            taste = table[(e * STRIDE + place) & (TABLE - 1)] * class_factor[taste_class[e]]
+            ticks[i] = int(min(max(cost[e] * taste / TICK_S + 0.5, 1.0), BUCKETS - 1.0))
         n_settled = _tree(
-            origins[o], perceived, head, out_start, out_edge,
-            distance, entry, done, settled, heap_key, heap_node,
+            origins[o], ticks, ends, out_start, out_edge,
+            distance, entry, done, settled, bucket, next_slot, slot_node,
         )  # fmt: skip
         for d in range(destinations.size):
             if done[destinations[d]]:
@@ -232,59 +253,46 @@ def _load_trees(  # type: ignore[no-untyped-def]
         amount[origins[o]] = 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _tree(  # type: ignore[no-untyped-def]
-    origin, cost, head, out_start, out_edge, distance, entry, done, settled, heap_key, heap_node
-):
-    """Shortest-path tree: entry edge of each node, nodes as they are settled; returns their number."""
-    distance[:] = np.inf
+    origin, ticks, ends, out_start, out_edge,
+    distance, entry, done, settled, bucket, next_slot, slot_node,
+):  # fmt: skip
+    """Shortest-path tree: entry edge of each node, nodes as they are settled; returns their number.
+
+    ``ticks`` and ``ends`` are cost and head in the order of ``out_edge``; the buckets form a ring that is
+    longer than any edge, empty at the beginning and again at the end.
+    """
+    distance[:] = np.int64(1) << 60
     entry[:] = -1
     done[:] = False
-    distance[origin] = 0.0
-    heap_key[0], heap_node[0] = 0.0, origin
-    size, n_settled = 1, 0
-    while size > 0:
-        key, node = heap_key[0], heap_node[0]
-        size -= 1
-        _sift_down(heap_key, heap_node, size, heap_key[size], heap_node[size])
-        if done[node]:
-            continue
-        done[node] = True
-        settled[n_settled] = node
-        n_settled += 1
-        for i in range(out_start[node], out_start[node + 1]):
-            e = out_edge[i]
-            reached = key + cost[e]
-            if reached < distance[head[e]]:
-                distance[head[e]] = reached
-                entry[head[e]] = e
-                _sift_up(heap_key, heap_node, size, reached, head[e])
-                size += 1
+    mask = bucket.size - 1
+    distance[origin] = 0
+    bucket[0], slot_node[0], next_slot[0] = 0, origin, -1
+    n_slots, waiting, n_settled = 1, 1, 0
+    now = np.int64(0)
+    while waiting > 0:
+        slot = bucket[now & mask]
+        bucket[now & mask] = -1
+        while slot >= 0:
+            node = slot_node[slot]
+            slot = next_slot[slot]
+            waiting -= 1
+            if done[node]:
+                continue
+            done[node] = True
+            settled[n_settled] = node
+            n_settled += 1
+            for i in range(out_start[node], out_start[node + 1]):
+                reached = now + ticks[i]
+                other = ends[i]
+                if reached < distance[other]:
+                    distance[other] = reached
+                    entry[other] = out_edge[i]
+                    slot_node[n_slots] = other
+                    next_slot[n_slots] = bucket[reached & mask]
+                    bucket[reached & mask] = n_slots
+                    n_slots += 1
+                    waiting += 1
+        now += 1
     return n_settled
-
-
-@njit(cache=True, error_model="numpy")
-def _sift_up(heap_key, heap_node, place, key, node):  # type: ignore[no-untyped-def]
-    while place > 0:
-        parent = (place - 1) // 2
-        if heap_key[parent] <= key:
-            break
-        heap_key[place], heap_node[place] = heap_key[parent], heap_node[parent]
-        place = parent
-    heap_key[place], heap_node[place] = key, node
-
-
-@njit(cache=True, error_model="numpy")
-def _sift_down(heap_key, heap_node, size, key, node):  # type: ignore[no-untyped-def]
-    place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap_key[child + 1] < heap_key[child]:
-            child += 1
-        if key <= heap_key[child]:
-            break
-        heap_key[place], heap_node[place] = heap_key[child], heap_node[child]
-        place = child
-    heap_key[place], heap_node[place] = key, node

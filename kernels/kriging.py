@@ -4,11 +4,11 @@ x = log(flow + 5) of all edges is Gaussian around the prior mean with covariance
 
     K = a_f^2 Phi Phi' + a_e^2 (A A') o exp(-d^2 / 2 L^2) + a_s^2 Q^-1 + a_n^2 I
 
-with features Phi (level and road class: what the crude demand gets wrong as a whole), anomalies A of an
-ensemble of assignments, the turn-share precision Q, and a nugget. Only the columns of K at the counter rows
-are formed. A counter row is H x: one edge, or both directions of a street linearised around the prior.
-Amplitudes are by the leave-site-out log score at the counters of simulated cities; a crude prior wants a_s
-near 0.9.
+with features Phi (level, road class, responses to city-wide guesses: what the crude demand gets wrong as a
+whole), anomalies A of an ensemble of assignments, the turn-share precision Q, and a nugget. Only the columns
+of K at the counter rows are formed. A counter row is H x: one edge, or both directions of a street linearised
+around the prior.
+Amplitudes are by the leave-site-out log score at the counters of simulated cities.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from scipy.sparse import csr_array
 from kernels.prior import REFERENCE_SCALE, ModePrior
 from kernels.sparse_solve import BLOCK, SymmetricFactor
 
-FEATURE_SD, ENSEMBLE_SD, STREAM_SD, NUGGET_SD = 0.36, 0.9, 0.9, 0.09  # a_f, a_e, a_s, a_n
+FEATURE_SD, ENSEMBLE_SD, STREAM_SD, NUGGET_SD = 0.36, 0.9, 0.8, 0.09  # a_f, a_e, a_s, a_n
 FEATURE_SCALE = 0.7
+PROBE_ENSEMBLE_SD = 0.5  # a_e beside a history of floating cars, which knows what the ensemble guesses
+PROBE_SCALE = 2.0  # the counters decide how far to follow it
+RESPONSE_SD = 1.0  # a guess is off by as much again as its draws; 0.5 to 4 are equal within 1 %
 LOCAL_M = 1_500.0  # L
 N_PROBES = 128  # samples for diag Q^-1: 12 % of a variance
 _ROWS = 2_048  # edges at a time
@@ -49,14 +52,27 @@ class Kriging:
     variance: NDArray[np.float32]
 
 
-def features(log_mean: NDArray[np.float64], road_class: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Phi = 0.7 [3, v, v^2 / 2, class, v / 2 x class], v = (mu - 4) / 1.5: (n_edges, 3 + 2 n_classes)."""
+def features(
+    log_mean: NDArray[np.float64],
+    road_class: NDArray[np.int64],
+    responses: NDArray[np.float32],
+    probe_log_flow: NDArray[np.float32] | None = None,
+) -> NDArray[np.float64]:
+    """Phi = [0.7 [3, v, v^2 / 2, class, v / 2 x class], responses / a_f], v = (mu - 4) / 1.5.
+
+    With a history of floating cars, their own v and its difference from the prior's come with it. Shape
+    (n_edges, 3 + 2 n_classes + n_guesses), two more with floating cars.
+    """
     v = (log_mean - 4.0) / 1.5
     _, group = np.unique(road_class, return_inverse=True)
     dummies = np.eye(int(group.max(initial=-1)) + 1)[group]
     level = v[:, None]
-    columns = (np.full((v.size, 1), 3.0), level, level**2 / 2.0, dummies, level / 2.0 * dummies)
-    return FEATURE_SCALE * np.concatenate(columns, axis=1)
+    columns = [np.full((v.size, 1), 3.0), level, level**2 / 2.0, dummies, level / 2.0 * dummies]
+    if probe_log_flow is not None:
+        by_probes = (probe_log_flow[:, None] - 4.0) / 1.5
+        columns += [by_probes, PROBE_SCALE * (by_probes - level)]
+    general = FEATURE_SCALE * np.concatenate(columns, axis=1)
+    return np.concatenate([general, responses * (RESPONSE_SD / FEATURE_SD)], axis=1)
 
 
 def build_kriging(
@@ -84,10 +100,11 @@ def build_kriging(
         Result of :func:`stream_covariance` for these rows, when it is shared by modes.
     """
     columns, diagonal = stream if stream is not None else stream_covariance(root, rows)
-    phi = features(prior.log_mean(REFERENCE_SCALE), road_class)
+    phi = features(prior.log_mean(REFERENCE_SCALE), road_class, prior.responses, prior.probe_log_flow)
+    ensemble_sd = ENSEMBLE_SD if prior.probe_log_flow is None else PROBE_ENSEMBLE_SD
     anomalies = prior.anomalies.astype(np.float64)
     phi_s, anomalies_s = (rows @ phi).astype(np.float32), (rows @ anomalies).astype(np.float32)
-    own = NUGGET_SD**2 + ENSEMBLE_SD**2 * prior.lost_variance.astype(np.float64)
+    own = NUGGET_SD**2 + ensemble_sd**2 * prior.lost_variance.astype(np.float64)
     n_edges, n_rows = xy.shape[0], rows.shape[0]
     k_es = np.empty((n_edges, n_rows), dtype=np.float32)
     # Distances in units of the taper keep float32 exact to a metre.
@@ -97,7 +114,7 @@ def build_kriging(
         at = slice(first, first + _ROWS)
         taper = (to[at, None, 0] - of[None, :, 0]) ** 2 + (to[at, None, 1] - of[None, :, 1]) ** 2
         block = (prior.anomalies[at] @ anomalies_s.T) * np.exp(taper * np.float32(-0.5))
-        block *= np.float32(ENSEMBLE_SD**2)
+        block *= np.float32(ensemble_sd**2)
         block += np.float32(FEATURE_SD**2) * (phi[at].astype(np.float32) @ phi_s.T)
         k_es[at] = block + np.float32(STREAM_SD**2) * columns[at]
     rows = csr_array(rows)
@@ -106,7 +123,7 @@ def build_kriging(
     seen = np.unique(rows.indices)
     k_ss = np.asarray(rows[:, seen] @ k_es[seen].astype(np.float64)) if n_rows else np.zeros((0, 0))
     variance = (
-        FEATURE_SD**2 * (phi**2).sum(axis=1) + ENSEMBLE_SD**2 * (anomalies**2).sum(axis=1)
+        FEATURE_SD**2 * (phi**2).sum(axis=1) + ensemble_sd**2 * (anomalies**2).sum(axis=1)
         + STREAM_SD**2 * diagonal + own
     )  # fmt: skip
     return Kriging(k_es, (k_ss + k_ss.T) / 2.0, variance.astype(np.float32))

@@ -28,8 +28,10 @@ class DayProfile:
         return float(self.per_minute[low] * (1.0 - part) + self.per_minute[(low + 1) % 1440] * part)
 
 
-def day_profile(hourly: Sequence[float]) -> DayProfile:
-    """Profile from 24 hourly shares, straight between the centres of hours; the unit of the shares is free.
+def day_profile(hourly: Sequence[float], mean: float | None = None) -> DayProfile:
+    """Profile from 24 hourly shares, straight between the centres of hours.
+
+    ``mean`` is the share of the average hour, by default that of these 24: the unit of the shares is free.
 
     Raises
     ------
@@ -41,4 +43,4 @@ def day_profile(hourly: Sequence[float]) -> DayProfile:
         raise ValueError(f"profile: got {list(hourly)}, expected 24 shares above zero")
     centres = np.arange(-30, 1440 + 60, 60, dtype=np.float64)
     around = np.concatenate([shares[-1:], shares, shares[:1]])
-    return DayProfile(np.interp(np.arange(1440), centres, around) / shares.mean())
+    return DayProfile(np.interp(np.arange(1440), centres, around) / (mean or shares.mean()))

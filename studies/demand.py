@@ -1,7 +1,7 @@
-"""Crude demand from the network alone: zones, fringe nodes and gravity.
+"""Crude demand of a city pack: zones, fringe nodes and gravity.
 
-It knows no land use and no counts: people live along the streets, traffic enters where roads end. Every guess
-is drawn anew for each member of an ensemble, so that its spread says how little is known.
+It knows no counts: people live along the streets, more where land use says so, and traffic enters where roads
+end. Every guess is drawn anew for each member of an ensemble, so that its spread says how little is known.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from scipy.spatial import cKDTree
 
 from cities.pack import City
 from kernels.network import DirectedEdges, Mode
+from studies.land_use import LandUse
 
 PEOPLE_PER_KM = 200.0  # of residential street, assumed where a city gives no population
-TRIPS_PER_PERSON_H = {Mode.CAR: 0.028, Mode.BICYCLE: 0.022}  # inside the city: 0.7 and 0.5 a day, assumed
-DETERRENCE_M = {Mode.CAR: 3_500.0, Mode.BICYCLE: 1_800.0}  # crow-fly, assumed
-FRINGE_SHARE = {Mode.CAR: 0.2, Mode.BICYCLE: 0.04}  # of an ending road's capacity used in the average hour
+# Inside the city: 0.7, 0.5 and 0.7 a day; crow-fly lengths; shares of an ending road's capacity used in the
+# average hour. All assumed.
+TRIPS_PER_PERSON_H = {Mode.CAR: 0.028, Mode.BICYCLE: 0.022, Mode.PEDESTRIAN: 0.03}
+DETERRENCE_M = {Mode.CAR: 3_500.0, Mode.BICYCLE: 1_800.0, Mode.PEDESTRIAN: 600.0}
+FRINGE_SHARE = {Mode.CAR: 0.2, Mode.BICYCLE: 0.04, Mode.PEDESTRIAN: 0.002}
 MIN_FRINGE_CAPACITY_PER_H = 700.0  # of a way into the city; what ends with less is a cul-de-sac
 ZONE_LENGTH_M = 4_000.0  # of street; 300-400 zones for a city of 1,300 km
 MAX_ZONES = 360
 MIN_PART = 0.05  # of all nodes: smaller parts without a way back are gaps of the register
 ZONE_SD, DISTRICT_SD, PAIR_SD, DETERRENCE_SD, TOTAL_SD = 0.55, 0.35, 0.5, 0.3, 0.25
+LAND_USE_RANGE = 1.732  # a uniform guess of sd 1: from streets alone to land use alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,10 @@ class Zones:
         Access nodes of each internal zone and their weight.
     xy : (n_internal + n_fringe, 2) float64
         Centre [m].
-    people : (n_internal,) float64
-    attraction : (n_internal,) float64
-        Sum 1.
+    people : float
+        Residents of the city.
+    homes, jobs : (2, n_internal) float64
+        Shares of residents and of attraction by streets alone and by land use, rows of sum 1.
     fringe_node : (n_fringe,) int32
     enters_per_h, leaves_per_h : (n_fringe,) float64
         Traffic of the average hour [1/h]; zero where the road has not that direction.
@@ -52,8 +57,9 @@ class Zones:
     nodes: tuple[NDArray[np.int32], ...]
     weights: tuple[NDArray[np.float64], ...]
     xy: NDArray[np.float64]
-    people: NDArray[np.float64]
-    attraction: NDArray[np.float64]
+    people: float
+    homes: NDArray[np.float64]
+    jobs: NDArray[np.float64]
     fringe_node: NDArray[np.int32]
     enters_per_h: NDArray[np.float64]
     leaves_per_h: NDArray[np.float64]
@@ -71,7 +77,7 @@ class Zones:
         return np.concatenate([np.asarray(drawn, dtype=np.int32), self.fringe_node])
 
 
-def build_zones(city: City, mode: Mode) -> Zones:
+def build_zones(city: City, mode: Mode, land_use: LandUse | None) -> Zones:
     """Zones of equal street length by repeated halving, and the ends of larger roads."""
     edges = city.car_edges if mode is Mode.CAR else city.bicycle_edges
     weight = _node_weight(city, edges)
@@ -80,21 +86,26 @@ def build_zones(city: City, mode: Mode) -> Zones:
     n_zones = int(np.clip(weight.sum() / ZONE_LENGTH_M, min(6, max(1, inside.size)), MAX_ZONES))
     groups = _halve(inside, xy, weight, n_zones)
     people_total = city.settings.get("population", {}).get("total")
-    share = np.array([weight[g].sum() for g in groups])
-    share = share / max(share.sum(), 1.0)
     centre = np.array([np.average(xy[g], axis=0, weights=weight[g]) for g in groups]).reshape(-1, 2)
-    tree = cKDTree(xy[inside]) if inside.size else None
-    crowd = np.ones(len(groups)) if tree is None else np.array(
-        [len(tree.query_ball_point(c, 700.0)) for c in centre], dtype=np.float64)  # fmt: skip
-    attraction = share * np.sqrt(np.maximum(crowd, 1.0))
+    streets = _shares(weight, groups)
+    crowd = np.ones(len(groups))
+    if inside.size:
+        near = cKDTree(xy[inside]).query_ball_point(centre, 700.0, return_length=True)
+        crowd = np.sqrt(np.maximum(np.asarray(near, dtype=np.float64), 1.0))
+    attraction = streets * crowd / max(float((streets * crowd).sum()), 1e-9)
+    homes, jobs, at_node = streets, attraction, weight
+    if land_use is not None:
+        homes, jobs = _shares(weight * land_use.homes, groups), _shares(weight * land_use.jobs, groups)
+        at_node = weight * np.sqrt(np.maximum((land_use.homes + land_use.jobs) / 2.0, 1e-3))
     fringe, enters, leaves, through = _fringe(city, mode, edges)
     centres = np.concatenate([centre, xy[fringe]])
     return Zones(
         nodes=tuple(g.astype(np.int32) for g in groups),
-        weights=tuple(weight[g] for g in groups),
+        weights=tuple(at_node[g] for g in groups),
         xy=centres,
-        people=share * float(people_total or weight.sum() / 1e3 * PEOPLE_PER_KM),
-        attraction=attraction / max(attraction.sum(), 1e-9),
+        people=float(people_total or weight.sum() / 1e3 * PEOPLE_PER_KM),
+        homes=np.stack([streets, homes]),
+        jobs=np.stack([attraction, jobs]),
         fringe_node=fringe,
         enters_per_h=enters,
         leaves_per_h=leaves,
@@ -103,26 +114,53 @@ def build_zones(city: City, mode: Mode) -> Zones:
     )
 
 
-def draw_demand(zones: Zones, mode: Mode, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Trips of the average hour between all zones, with every guess drawn anew: (n_zones, n_zones) [1/h]."""
+def _shares(weight: NDArray[np.float64], groups: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Share of each zone in a weight of the nodes, never quite nothing: (n_zones,)."""
+    total = np.array([weight[g].sum() for g in groups])
+    total = np.maximum(total, 0.02 * total.mean())
+    return np.asarray(total / max(float(total.sum()), 1e-9))
+
+
+def draw_demand(
+    zones: Zones, mode: Mode, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Trips of the average hour, with every guess drawn anew.
+
+    Returns
+    -------
+    trips : (n_zones, n_zones) float64
+        From origin (row) to destination (column) [1/h].
+    guesses : (6,) float64
+        What holds for the whole city, in standard deviations: length of trips, say of land use in homes and
+        in jobs, trips inside, traffic entering, traffic leaving.
+    """
     n, total = zones.n_internal, zones.xy.shape[0]
+    guesses = rng.standard_normal(6)
+    guesses[1:3] = rng.uniform(-LAND_USE_RANGE, LAND_USE_RANGE, 2)
 
     def around(sd: float, *shape: int) -> NDArray[np.float64]:
         return np.exp(sd * rng.standard_normal(shape) - sd**2 / 2)
 
-    reach = DETERRENCE_M[mode] * float(around(DETERRENCE_SD, 1)[0])
+    reach, inside, entering, leaving = np.exp(
+        np.array([DETERRENCE_SD, TOTAL_SD, TOTAL_SD, TOTAL_SD]) * guesses[[0, 3, 4, 5]]
+    ) * np.array([DETERRENCE_M[mode], 1.0, 1.0, 1.0])
     distance = np.hypot(*np.moveaxis(zones.xy[:, None] - zones.xy[None], -1, 0)) + 300.0
-    produced = zones.people * around(ZONE_SD, n)
-    attracted = zones.attraction * around(ZONE_SD, n)
+    homes, jobs = (
+        np.exp(np.log(shares).T @ (1.0 - part, part))
+        for shares, part in zip(
+            (zones.homes, zones.jobs), 0.5 + guesses[1:3] / (2 * LAND_USE_RANGE), strict=True
+        )
+    )
+    produced = homes / homes.sum() * around(ZONE_SD, n)
+    attracted = jobs / jobs.sum() * around(ZONE_SD, n)
     trips = np.zeros((total, total))
     inner = produced[:, None] * attracted[None] * np.exp(-distance[:n, :n] / reach)
     np.fill_diagonal(inner, 0.0)
     inner = (inner + inner.T) / 2
-    inner_total = zones.people.sum() * TRIPS_PER_PERSON_H[mode] * float(around(TOTAL_SD, 1)[0])
-    trips[:n, :n] = _to_total(inner, inner_total)
+    trips[:n, :n] = _to_total(inner, zones.people * TRIPS_PER_PERSON_H[mode] * float(inside))
     if total > n:
-        enters = zones.enters_per_h * around(ZONE_SD / 2, total - n) * float(around(TOTAL_SD, 1)[0])
-        leaves = zones.leaves_per_h * around(ZONE_SD / 2, total - n) * float(around(TOTAL_SD, 1)[0])
+        enters = zones.enters_per_h * around(ZONE_SD / 2, total - n) * float(entering)
+        leaves = zones.leaves_per_h * around(ZONE_SD / 2, total - n) * float(leaving)
         ends = (produced / max(produced.sum(), 1e-9) + attracted / max(attracted.sum(), 1e-9)) / 2
         pull = ends[None] * np.exp(-distance[n:, :n] / (2.5 * reach))
         pull /= np.maximum(pull.sum(axis=1, keepdims=True), 1e-12)
@@ -133,7 +171,7 @@ def draw_demand(zones: Zones, mode: Mode, rng: np.random.Generator) -> NDArray[n
         apart = distance[n:, n:] > 0.3 * distance[n:, n:].max()  # who leaves next door never came through
         trips[n:, n:] = _to_total(passing * apart, float((enters * zones.through_share).sum()))
     blocks = around(DISTRICT_SD, int(zones.district.max()) + 1, int(zones.district.max()) + 1)
-    return trips * blocks[np.ix_(zones.district, zones.district)] * around(PAIR_SD, total, total)
+    return trips * blocks[np.ix_(zones.district, zones.district)] * around(PAIR_SD, total, total), guesses
 
 
 def _to_total(trips: NDArray[np.float64], total: float) -> NDArray[np.float64]:

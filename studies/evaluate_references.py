@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cities.pack import City
+from cities.traffic_week import TrafficWeek
 from kernels.network import Direction
-from kernels.profile import DEFAULT_HOURLY, day_profile
 from studies.evaluate_left_out import LeftOutReading
 from studies.evaluate_windows import Published
 
@@ -62,11 +60,8 @@ def reference_flows(
 
 def profile_scale(published: Published, city: City, minutes: int) -> NDArray[np.float64]:
     """Multiple of the average hour in the middle of each window, local time, (n_windows,)."""
-    shares = city.settings.get("traffic", {}).get("profile", {})
-    profile = day_profile(shares.get(published.mode.name.lower(), DEFAULT_HOURLY))
-    zone = ZoneInfo(city.timezone)
-    middles = [datetime.fromtimestamp(s / 1000 + minutes * 30, zone) for s in published.start_ms]
-    return np.array([profile.scale(m.hour * 60 + m.minute + m.second / 60) for m in middles])
+    week = TrafficWeek(city)
+    return np.array([week.scale(published.mode, int(s) + minutes * 30_000) for s in published.start_ms])
 
 
 def readings_on_edges(

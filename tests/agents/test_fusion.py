@@ -276,7 +276,7 @@ def test_a_city_without_counters_or_without_cycling_has_the_flows_it_can_have(
 ) -> None:
     bare = dataclasses.replace(city, sensors=())
     (first,) = run(FusionAgent(bare, prepare_prior(bare, lambda _what, _part: None)), [[]])
-    assert first[0].n_rows == 2 * city.car_edges.n_edges + city.bicycle_edges.n_edges
+    assert first[0].n_rows == 2 * city.car_edges.n_edges + 2 * city.bicycle_edges.n_edges
     write_toy_city(tmp_path / "motor", minutes=1)
     text = (tmp_path / "motor" / "city.toml").read_text()
     (tmp_path / "motor" / "city.toml").write_text(text.replace("bicycle = true", "bicycle = false"))

@@ -24,9 +24,8 @@ def random_graph(n_nodes: int = 60, n_edges: int = 240) -> tuple[EdgeGraph, NDAr
     rng = np.random.default_rng(4)
     pairs = np.unique(rng.integers(0, n_nodes, (n_edges, 2)), axis=0)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    return edge_graph(edges_of(pairs[:, 0].tolist(), pairs[:, 1].tolist()), n_nodes), rng.uniform(
-        1, 9, len(pairs)
-    )
+    cost = np.round(rng.uniform(1, 9, len(pairs)), 1)  # whole ticks: the trees are exact
+    return edge_graph(edges_of(pairs[:, 0].tolist(), pairs[:, 1].tolist()), n_nodes), cost
 
 
 def test_loaded_cost_equals_scipys_shortest_distances() -> None:

@@ -51,6 +51,7 @@ def small() -> tuple[Kriging, NDArray[np.float64], csr_array]:
     prior = ModePrior(
         flow.astype(np.float32), turn.astype(np.float32),
         RNG.normal(0, 0.2, (n, 6)).astype(np.float32), RNG.uniform(0, 0.01, n).astype(np.float32),
+        RNG.normal(0, 0.1, (n, 3)).astype(np.float32),
     )  # fmt: skip
     root = turn_share_root(graph, flow, turn, edges.opposite)
     at = np.array([1, 5, 9, 14, 20])
@@ -58,7 +59,7 @@ def small() -> tuple[Kriging, NDArray[np.float64], csr_array]:
     xy = np.stack([edges.segment * 300.0, np.zeros(n)], axis=1)
     road_class = (np.arange(n) % 3).astype(np.int64)
     kriging = build_kriging(prior, root, rows, xy[at], xy, road_class)
-    phi = features(prior.log_mean(REFERENCE_SCALE), road_class)
+    phi = features(prior.log_mean(REFERENCE_SCALE), road_class, prior.responses)
     anomalies = prior.anomalies.astype(float)
     d2 = ((xy[:, None] - xy[None]) ** 2).sum(axis=2)
     dense = (
@@ -164,6 +165,7 @@ def test_sparse_factor_solves_like_numpy() -> None:
 def test_features_do_not_depend_on_the_codes_of_classes() -> None:
     mean = RNG.normal(4, 1, 20)
     codes = RNG.integers(0, 3, 20)
-    assert np.array_equal(features(mean, codes), features(mean, codes * 10 + 5))
+    none = np.zeros((20, 0), np.float32)
+    assert np.array_equal(features(mean, codes, none), features(mean, codes * 10 + 5, none))
     assert features(mean, codes).shape == (20, 9)
     assert features(np.array([4.0]), np.array([1]))[0, 0] == pytest.approx(2.1)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kernels.prior import ModePrior, log_anomalies, pack, unpack, with_share
+from kernels.prior import (
+    ModePrior,
+    log_anomalies,
+    log_deviations,
+    log_responses,
+    pack,
+    unpack,
+    with_share,
+)
 from kernels.profile import DEFAULT_HOURLY, day_profile
 from kernels.scores import (
     T6_75,
@@ -132,24 +140,39 @@ def test_measured_speed_holds_on_its_edge_and_fades_with_distance_and_class() ->
 def test_prior_survives_packing_within_its_quanta() -> None:
     rng = np.random.default_rng(5)
     members = np.exp(rng.normal(4, 1, (8, 50)))
-    anomalies, lost = log_anomalies(members, 5)
+    deviations = log_deviations(members)
+    anomalies, lost = log_anomalies(deviations, 5)
+    responses = log_responses(deviations, rng.normal(size=(8, 2)))
     prior = ModePrior(
-        members.mean(0).astype(np.float32), rng.uniform(0, 900, 70).astype(np.float32), anomalies, lost
-    )
+        members.mean(0).astype(np.float32), rng.uniform(0, 900, 70).astype(np.float32), anomalies, lost,
+        responses,
+    )  # fmt: skip
     back = unpack(pack(prior))
     np.testing.assert_allclose(back.flow_per_h, prior.flow_per_h, rtol=3e-4)
     np.testing.assert_allclose(back.turn_flow_per_h, prior.turn_flow_per_h, rtol=0.03, atol=0.03)
     np.testing.assert_allclose(back.anomalies, prior.anomalies, atol=np.abs(anomalies).max() / 200)
+    np.testing.assert_allclose(back.responses, prior.responses, atol=np.abs(responses).max() / 200)
 
 
 def test_anomalies_of_full_rank_hold_the_whole_covariance_of_the_ensemble() -> None:
     members = np.exp(np.random.default_rng(6).normal(4, 1, (6, 30)))
     x = np.log(members * 1.5 + 5)
-    anomalies, lost = log_anomalies(members, 6)
+    deviations = log_deviations(members)
+    anomalies, lost = log_anomalies(deviations, 6)
     np.testing.assert_allclose(anomalies @ anomalies.T, np.cov(x.T), atol=1e-5)
     assert lost.max() < 1e-5
-    short, missing = log_anomalies(members, 2)
+    short, missing = log_anomalies(deviations, 2)
     np.testing.assert_allclose((short**2).sum(1) + missing, np.diag(np.cov(x.T)), rtol=1e-4)
+
+
+def test_responses_are_the_slopes_of_log_flow_on_the_guesses_of_the_members() -> None:
+    rng = np.random.default_rng(8)
+    guesses = rng.normal(size=(400, 3))
+    guesses[:, 2] = 1.0  # a guess that no member varied tells nothing
+    slopes = np.array([[0.3, -0.1], [0.0, 0.5], [-0.2, 0.0]])
+    x = 6.0 + guesses[:, :2] @ slopes.T + 0.02 * rng.normal(size=(400, 3))
+    found = log_responses(log_deviations((np.exp(x) - 5.0) / 1.5), guesses)
+    np.testing.assert_allclose(found, slopes * guesses[:, :2].std(axis=0), atol=0.02)
 
 
 def test_a_part_of_a_mode_keeps_its_share_and_shrinks_where_it_is_small() -> None:
@@ -158,6 +181,7 @@ def test_a_part_of_a_mode_keeps_its_share_and_shrinks_where_it_is_small() -> Non
         np.ones(1, np.float32),
         np.ones((2, 1), np.float32),
         np.zeros(2, np.float32),
+        np.ones((2, 1), np.float32),
     )
     part = with_share(prior, np.array([0.1, 0.1]))
     assert part.flow_per_h == pytest.approx([100.0, 1.0])
