@@ -47,7 +47,9 @@ SPIKE_MS = 3_600_000
 STUCK_LOG_P = float(np.log(3e-6))  # 288 readings of 100 sensors a day: one false accusation a day at most
 SILENT_INTERVALS, SILENT_SLACK_MS = 3, 120_000
 FEED_SHARE = 0.5  # with this share of a source silent, it is the feed
-CONTRADICTS_SD, AGREES_SD = 6.0, 1.5
+CONTRADICTS_SD, OPPOSES_SD, AGREES_SD = 6.0, 2.0, 1.5
+LEARNT_MS = 30 * 60_000  # by then the residual is of the new level
+LASTING_MS = 24 * 3_600_000
 DRIFT_LOG = 1.0  # from the long-run ratio to what the others say; 0.75 is reached by 3 of 1,000 sound ones
 DRIFT_PER_H = 80.0  # below it ratios move by more
 CALM_MS = 3_600_000
@@ -61,8 +63,8 @@ N_ALIKE, ALIKE = 6, 0.5  # correlation of the prior
 _STATE = (
     "usual_count", "usual_exposure", "new_count", "new_exposure", "n_readings", "newest_ms", "interval_ms",
     "last_count", "run_log_p", "changed_ms", "pending_ms", "first_sd", "evidence", "deviating", "is_zero",
-    "has_returned", "is_accused", "is_believed", "spike_ms", "is_spiking", "baseline", "latest", "n_judged",
-    "judged_ms", "contradicts", "is_drifting", "fault", "since_ms",
+    "has_returned", "is_accused", "is_believed", "is_opposed", "spike_ms", "is_spiking", "baseline", "latest",
+    "n_judged", "judged_ms", "contradicts", "is_drifting", "fault", "since_ms",
 )  # fmt: skip
 
 
@@ -126,6 +128,7 @@ class FaultWatch:
         self.deviating = np.zeros(n, dtype=np.int32)
         self.is_zero, self.has_returned = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
         self.is_accused, self.is_believed = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+        self.is_opposed = np.zeros(n, dtype=np.bool_)  # by all others, at the last judgement
         self.spike_ms, self.is_spiking = _never(n), np.zeros(n, dtype=np.bool_)
         self.baseline, self.latest = _zeros(n), _zeros(n)
         self.n_judged, self.judged_ms = np.zeros(n, dtype=np.int32), _never(n)
@@ -246,10 +249,17 @@ class FaultWatch:
         expected_per_h : rate that the other sites expect
         """
         now_ms = self._now_ms
+        self.is_opposed[row] = np.abs(residual) > OPPOSES_SD * sd
         far = np.abs(residual) > CONTRADICTS_SD * sd
         self.contradicts[row] = np.where(far & ~self.is_believed[row], self.contradicts[row] + 1, 0)
         plausible = np.zeros(self.fault.size, dtype=np.bool_)
-        plausible[row] = self.is_accused[row] & (np.abs(residual) < AGREES_SD * sd)
+        change = np.log((_rate(self.new_count, self.new_exposure)[row] + 5.0)
+                        / (_rate(self.usual_count, self.usual_exposure)[row] + 5.0))  # fmt: skip
+        # The others side with the new level, or they do not mind and it has lasted.
+        since_ms = now_ms - self.pending_ms[row]
+        is_right = (np.abs(residual - change) > OPPOSES_SD * sd) | (since_ms > LASTING_MS)
+        is_right &= since_ms > LEARNT_MS
+        plausible[row] = self.is_accused[row] & (np.abs(residual) < AGREES_SD * sd) & is_right
         self._settle(plausible)
         self.pending_ms[plausible], self.is_accused[plausible] = -1, False
         newest = self._changes_of_others().max(axis=1, initial=-1)[row]
@@ -280,7 +290,10 @@ class FaultWatch:
         is_feed = silent > FEED_SHARE * heard
         found = np.zeros(self.fault.size, dtype=np.int8)
         for fault, holds in (
-            (Fault.CONTRADICTING, (self.contradicts >= 2) | (self.is_accused & ~self.is_zero)),
+            (
+                Fault.CONTRADICTING,
+                (self.contradicts >= 2) | (self.is_accused & ~self.is_zero & self.is_opposed),
+            ),
             (Fault.DRIFTING, self.is_drifting),
             (Fault.SPIKING, self.is_spiking),
             (Fault.ZERO, self.is_accused & self.is_zero),
@@ -298,6 +311,10 @@ class FaultWatch:
         self._now_ms = int(state["now_ms"])
         for name in _STATE:
             setattr(self, name, np.array(state[name]))
+
+
+def _rate(count: NDArray[np.float32], exposure: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (count / np.maximum(exposure, 1e-6)).astype(np.float32)
 
 
 def _zeros(n: int) -> NDArray[np.float32]:
