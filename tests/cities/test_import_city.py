@@ -379,6 +379,7 @@ def test_the_foreign_town_agrees_with_itself() -> None:
     assert (made.flow[one_way, 1, :2] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_foreign_city_and_its_recording_are_imported_and_played(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
