@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from agents.engines.embedded import EmbeddedEngine
-from agents.fusion import FusionAgent
+from agents.fusion import FusionAgent, LeftOut
 from cities.cache import Progress
 from cities.pack import City
 from kernels.network import Direction, Mode
@@ -26,7 +26,7 @@ from streams.observation import time_text
 from streams.player import Player
 from streams.recording import Recording
 from streams.topics import Topic
-from studies.evaluate_left_out import LeftOutReading, left_out_table
+from studies.evaluate_left_out import left_out_table
 from studies.evaluate_references import reference_flows
 from studies.evaluate_scores import Compared, compare, mode_scores, sensor_count, sensored_edges
 from studies.evaluate_truth import EvaluateError, Truth
@@ -53,7 +53,7 @@ class Played:
     """
 
     published: Mapping[Mode, Published]
-    moments: Mapping[int, Sequence[LeftOutReading]]
+    moments: Mapping[int, Sequence[LeftOut]]
     method: str
     steps: int
     revised: int
@@ -94,7 +94,7 @@ def play(
     agent = FusionAgent(city, prior)
     engine = EmbeddedEngine(city, (agent,), publish_from_ms=from_ms or 0)
     means = WindowMeans(minutes)
-    moments: dict[int, Sequence[LeftOutReading]] = {}
+    moments: dict[int, Sequence[LeftOut]] = {}
     engine.bus.subscribe((Topic.DENSITIES,), means.take)
     try:
         player = Player(
@@ -107,7 +107,7 @@ def play(
     def stepped(now_ms: int, _wall_s: float) -> None:
         means.settle(now_ms)
         if now_ms % (minutes * 60_000) == 0:
-            moments[now_ms] = getattr(agent, "left_out", tuple)()
+            moments[now_ms] = agent.left_out()
         # below 1: the last steps close only when the clock has passed the end
         progress(
             "playing the recording", min((now_ms - span.start_ms) / (span.end_ms - span.start_ms), 0.999)

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.fusion import LeftOut
 from cities.pack import City
 from kernels.network import Mode
 from kernels.prior import OFFSET_PER_H
 from kernels.scores import T6_95, crps_log, interval, log_density
 
 
-class LeftOutReading(Protocol):
-    """A counter's reading against what all other sites say of it, at the end of a step.
-
-    ``log_residual`` is log(reading + 5) less its expectation, ``log_sd`` what it should be like.
-    """
-
-    sensor: str
-    source: str
-    mode: Mode
-    segment: int
-    direction: str
-    reading_per_h: float
-    expected_per_h: float
-    log_residual: float
-    log_sd: float
-
-
-def left_out_table(moments: Sequence[Sequence[LeftOutReading]], mode: Mode, city: City) -> dict[str, Any]:
+def left_out_table(moments: Sequence[Sequence[LeftOut]], mode: Mode, city: City) -> dict[str, Any]:
     """Scores of a mode's counters, left out one site at a time, overall, by source and each.
 
     Parameters

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.fusion import LeftOut
 from cities.pack import City
 from cities.traffic_week import TrafficWeek
 from kernels.network import Direction
-from studies.evaluate_left_out import LeftOutReading
 from studies.evaluate_windows import Published
 
 
 def reference_flows(
     published: Published,
     prior_per_h: NDArray[np.float64],
-    moments: Sequence[Sequence[LeftOutReading]],
+    moments: Sequence[Sequence[LeftOut]],
     city: City,
     minutes: int,
 ) -> dict[str, NDArray[np.float64]]:
@@ -65,7 +65,7 @@ def profile_scale(published: Published, city: City, minutes: int) -> NDArray[np.
 
 
 def readings_on_edges(
-    published: Published, moments: Sequence[Sequence[LeftOutReading]], n_segments: int
+    published: Published, moments: Sequence[Sequence[LeftOut]], n_segments: int
 ) -> NDArray[np.float64]:
     """What counters read on their edges at the end of each window, NaN elsewhere: (n_windows, n_edges).
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from agents.fusion import LeftOut
 from cities.pack import City, load_city
 from kernels.network import Mode
 from kernels.profile import DEFAULT_HOURLY, day_profile
@@ -20,21 +20,6 @@ from studies.evaluate_windows import VALUES, Published, WindowMeans
 
 HOUR_MS = 1_710_226_800_000  # 07:00 UTC, 8 o'clock in the toy city
 MINUTE_MS = 60_000
-
-
-@dataclass
-class LeftOutStub:
-    """As agents.fusion.LeftOut."""
-
-    sensor: str
-    source: str
-    mode: Mode
-    segment: int
-    direction: str
-    reading_per_h: float
-    expected_per_h: float
-    log_residual: float
-    log_sd: float
 
 
 def step(minute: int, flow: float, *, key: str = "t0", revision: int = 0, segments: int = 3) -> Batch:
@@ -109,10 +94,10 @@ def published(city: City, n_windows: int = 2) -> Published:
     )
 
 
-def reading(city: City, street: str, direction: str, per_h: float, **others: float) -> LeftOutStub:
+def reading(city: City, street: str, direction: str, per_h: float, **others: float) -> LeftOut:
     segment = city.segment_ids.index(street)
     given = {"expected_per_h": per_h, "log_residual": 0.0, "log_sd": 0.3, **others}
-    return LeftOutStub(f"{street}{direction}", "loops", Mode.CAR, segment, direction, per_h, **given)
+    return LeftOut(f"{street}{direction}", "loops", Mode.CAR, segment, direction, per_h, **given)
 
 
 def test_the_profile_is_that_of_the_local_hour(toy: City) -> None:
