@@ -47,7 +47,7 @@ SPIKE_MS = 3_600_000
 STUCK_LOG_P = float(np.log(3e-6))  # 288 readings of 100 sensors a day: one false accusation a day at most
 SILENT_INTERVALS, SILENT_SLACK_MS = 3, 120_000
 FEED_SHARE = 0.5  # with this share of a source silent, it is the feed
-CONTRADICTS_SD, OPPOSES_SD, AGREES_SD = 6.0, 2.0, 1.5
+CONTRADICTS_SD, OPPOSES_SD, AGREES_SD = 6.0, 2.5, 1.5
 LEARNT_MS = 30 * 60_000  # by then the residual is of the new level
 LASTING_MS = 24 * 3_600_000
 DRIFT_LOG = 1.0  # from the long-run ratio to what the others say; 0.75 is reached by 3 of 1,000 sound ones
@@ -255,11 +255,14 @@ class FaultWatch:
         plausible = np.zeros(self.fault.size, dtype=np.bool_)
         change = np.log((_rate(self.new_count, self.new_exposure)[row] + 5.0)
                         / (_rate(self.usual_count, self.usual_exposure)[row] + 5.0))  # fmt: skip
-        # The others side with the new level, or they do not mind and it has lasted.
         since_ms = now_ms - self.pending_ms[row]
-        is_right = (np.abs(residual - change) > OPPOSES_SD * sd) | (since_ms > LASTING_MS)
-        is_right &= since_ms > LEARNT_MS
-        plausible[row] = self.is_accused[row] & (np.abs(residual) < AGREES_SD * sd) & is_right
+        sided = np.abs(residual - change) > OPPOSES_SD * sd  # the others reject the level of before
+        is_right = np.where(
+            self.is_zero[row],
+            (np.abs(residual) < AGREES_SD * sd) & (sided | (since_ms > LASTING_MS)),
+            ~self.is_opposed[row],
+        )
+        plausible[row] = self.is_accused[row] & is_right & (since_ms > LEARNT_MS)
         self._settle(plausible)
         self.pending_ms[plausible], self.is_accused[plausible] = -1, False
         newest = self._changes_of_others().max(axis=1, initial=-1)[row]
