@@ -169,8 +169,25 @@ def evaluate(
         }
     if not rows:
         raise EvaluateError(_no_overlap(truth, played))
-    windows = next(iter(played.published.values())).start_ms
     report = {
+        **_run_facts(city, recording, played, minutes),
+        "truth": {
+            "kind": "counts" if truth.is_counts else "rates",
+            "n_windows": int(truth.flow_per_h.size),
+            "n_compared": sum(int(r.truth.size) for r in rows.values()),
+            "n_of_unknown_segments": truth.n_unknown,
+            "first_unknown_segment": truth.first_unknown,
+            "n_incomplete_windows": truth.n_incomplete,
+        },
+        "modes": modes,
+    }
+    return Evaluation(_rounded(report), rows, counted)
+
+
+def _run_facts(city: City, recording: Recording, played: Played, minutes: int) -> dict[str, Any]:
+    """What was played, and what came of it."""
+    windows = next(iter(played.published.values())).start_ms
+    return {
         "city": city.name,
         "network_hash": city.network_hash,
         "method": played.method,
@@ -185,22 +202,13 @@ def evaluate(
         "n_readings": played.rows,
         "n_dead_letters": played.dead_letters,
         "wall_s": round(played.wall_s, 2),
-        "truth": {
-            "kind": "counts" if truth.is_counts else "rates",
-            "n_windows": int(truth.flow_per_h.size),
-            "n_compared": sum(int(r.truth.size) for r in rows.values()),
-            "n_of_unknown_segments": truth.n_unknown,
-            "first_unknown_segment": truth.first_unknown,
-            "n_incomplete_windows": truth.n_incomplete,
-        },
-        "modes": modes,
     }
-    return Evaluation(_rounded(report), rows, counted)
 
 
 def summary(report: Mapping[str, Any]) -> list[str]:
-    """One line a mode, of the edges without a counter."""
-    lines = []
+    """How much of the truth was compared, and one line a mode, of the edges without a counter."""
+    truth = report["truth"]
+    lines = [f"{truth['n_compared']} of {truth['n_windows']} windows of the truth were published too"]
     for mode, scores in report["modes"].items():
         group = scores["unsensored"]
         if not group["n"]:

@@ -332,8 +332,8 @@ def _left_out(sensors: Sequence[dict[str, Any]]) -> Any:
                     ("expected", "@expected_per_h{0}/h (@lo90_per_h{0} to @hi90_per_h{0})")]  # fmt: skip
         plot.add_tools(HoverTool(renderers=[points], tooltips=tooltips))
         if not simulated:
-            plot.text("reading_per_h", "expected_per_h", text="sensor", source=source, x_offset=9, y_offset=4,
-                      text_color=TEXT, text_font_size="12px")  # fmt: skip
+            plot.text("reading_per_h", "expected_per_h", text="sensor", source=source, x_offset=-9,
+                      y_offset=4, text_align="right", text_color=TEXT, text_font_size="12px")  # fmt: skip
     return plot
 
 
