@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,46 @@ def test_order_of_arrival_within_the_grace_and_duplicates_change_no_density(toy_
     assert after["intake"]["duplicates"] == 2
 
 
-def test_a_replay_killed_and_taken_up_again_gives_the_same_digest(toy_folder: Path) -> None:
+def late(rows: Rows) -> None:
+    """Move some lines behind clock rows that close their steps: by a minute and by a quarter of an hour."""
+    ticks = [k for k, row in enumerate(rows) if row.get("source") == "clock"]
+    for sensor, minute, minutes in (("L2", 40, 15), ("L7", 33, 1), ("L4", 60, 14), ("L4", 61, 13)):
+        end = iso(START + timedelta(minutes=minute + 1))
+        mine = [row for row in rows if row.get("sensor") == sensor and row["end"] == end]
+        assert len(mine) == 2
+        after = rows[ticks[minute + minutes]]
+        for row in mine:
+            rows.remove(row)
+        place = rows.index(after) + 1
+        rows[place:place] = mine
+
+
+def test_late_lines_of_a_recording_end_in_the_same_densities(toy_folder: Path) -> None:
+    in_order = densities_of(toy_folder, "first")
+    behind = densities_of(changed(toy_folder, late), "second")
+    assert behind.keys() == in_order.keys()
+    assert behind == in_order
+
+
+def densities_of(folder: Path, name: str) -> dict[tuple[str, int], str]:
+    """Digest of the highest revision of each tile and step."""
+    state = folder / f"{name}.sqlite"
+    report = replay(folder, "--state", str(state))
+    assert report["intake"]["late"] == (8 if name == "second" else 0)
+    assert report["intake"]["revisions"] == 0
+    with sqlite3.connect(state) as connection:
+        rows = connection.execute(
+            "SELECT key, time_ms, digest FROM published WHERE topic = 'densities' ORDER BY revision"
+        ).fetchall()
+    return {(key, time_ms): digest for key, time_ms, digest in rows}
+
+
+@pytest.mark.parametrize("some_are_late", [False, True])
+def test_a_replay_killed_and_taken_up_again_gives_the_same_digest(
+    toy_folder: Path, some_are_late: bool
+) -> None:
+    if some_are_late:
+        changed(toy_folder, late)
     before = replay(toy_folder)
     state = toy_folder / "state.sqlite"
     command = [
