@@ -128,14 +128,19 @@ class ModeFusion:
         per_count = scale / (self.windows.exposure[a] * self.counters.detection[a])
         count = self.windows.count[a]
         rate = count * per_count * np.exp(-self.gains.mean[a])
-        own = (rate * self.counters.relative_sd[a]) ** 2 + (count + 0.5) * per_count**2
+        chance = self.windows.squared[a] / self.windows.exposure[a] * per_count**2
+        seen = self.counters.sees @ self._flow
+        # What a quiet street may have counted: a zero says more where next to nothing was expected.
+        usual = seen[a] * self.windows.exposure[a] * self.counters.detection[a]
+        likely = np.maximum(count, (count + 1.0) * usual / (usual + 1.0))
+        own = (rate * self.counters.relative_sd[a]) ** 2 + likely * chance
         weight = rate / (rate + OFFSET_PER_H)
         gain_sd = np.sqrt(self.gains.variance[a]) * weight
         site = self.counters.site[a]
         noise = (site[:, None] == site[None]) * np.outer(gain_sd, gain_sd)
         noise[np.diag_indices(a.size)] += own / (rate + OFFSET_PER_H) ** 2 + self.doubt[a] + MIN_NOISE
         noise[np.diag_indices(a.size)] += self.faults.variance[a]
-        expected = np.log((self.counters.sees @ self._flow)[a] * scale + OFFSET_PER_H)
+        expected = np.log(seen[a] * scale + OFFSET_PER_H)
         carry = self.windows.carry(now_ms)[a]
         return Readings(a, rate, np.log(rate + OFFSET_PER_H) - expected, noise, carry)
 
@@ -302,7 +307,8 @@ class ModeFusion:
         kept = {name: getattr(self, name).copy() for name in ("credit", "doubt", "variance")}
         return {
             "windows": self.windows.snapshot(), "faults": self.faults.snapshot(),
-            "gains": self.gains.snapshot(), "is_uninformed": self._is_uninformed, "scale": self.scale.packed(), **kept,
+            "gains": self.gains.snapshot(), "is_uninformed": self._is_uninformed,
+            "scale": self.scale.packed(), **kept,
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -23,13 +23,15 @@ class Windows:
 
     Count and exposure of a row are weighted by exp(-age / 15 min), with the age of each reading against the
     row's newest; exposure is time x uptime x the day profile, so that count / exposure is a rate of the
-    average hour and a rush hour is no surprise. A window of 4 min beside it takes over when the two
-    contradict each other. A silent row keeps its windows, and loses its say by :meth:`carry`.
+    average hour and a rush hour is no surprise. ``squared`` sums exposure x the square of the weight: of
+    Poisson's variance, squared / exposure is left in the count. A window of 4 min beside it takes over when
+    the two contradict each other. A silent row keeps its windows, and loses its say by :meth:`carry`.
     """
 
     def __init__(self, n_rows: int) -> None:
         self.count = np.zeros(n_rows)
         self.exposure = np.zeros(n_rows)
+        self.squared = np.zeros(n_rows)
         self.fast_count = np.zeros(n_rows)
         self.fast_exposure = np.zeros(n_rows)
         self.newest_ms = np.full(n_rows, -1, dtype=np.int64)
@@ -72,12 +74,15 @@ class Windows:
             old, new = _weights(end_ms, self.newest_ms[row], window_ms)
             total[row] = total[row] * old + count * new
             time[row] = time[row] * old + exposure * new
+            if window_ms == WINDOW_MS:
+                self.squared[row] = self.squared[row] * old**2 + exposure * new**2
         expected = self.count[row] / self.exposure[row] * self.fast_exposure[row]
         spread = np.sqrt(expected + (CHANCE_SD * expected) ** 2 + 1.0)
         r = row[np.abs(self.fast_count[row] - expected) > SURPRISE * spread]
         self.fast_count[r] *= SURPRISED_SHARE
         self.fast_exposure[r] *= SURPRISED_SHARE
         self.count[r], self.exposure[r] = self.fast_count[r], self.fast_exposure[r]
+        self.squared[r] = self.fast_exposure[r]
 
     def _add_speeds(
         self, row: NDArray[np.int64], count: NDArray[np.float64], speed_kmh: NDArray[np.float64],

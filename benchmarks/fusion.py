@@ -174,7 +174,7 @@ def _scores(city: City, prior: Prior, truth: Flows, share: float, seed: int) -> 
         classes = [c for c in np.unique(road_class) if (free & (road_class == c)).sum() > LARGE]
         by_class = [float(held[free & (road_class == c)].mean()) for c in classes]
         tenth = np.searchsorted(np.quantile(flow[free], np.arange(1, 10) / 10), flow, side="right")
-        by_tenth = [float(held[free & (tenth == k)].mean()) for k in range(10)]
+        by_tenth = [float(held[free & (tenth == k)].mean()) for k in np.unique(tenth[free])]
         for label, parts in (("class", by_class), ("tenth", by_tenth)):
             found[f"{name}_coverage_90_least_{label}"] = min(parts)
             found[f"{name}_coverage_90_most_{label}"] = max(parts)

@@ -22,6 +22,7 @@ PENALTY = 3.0  # b^2, each but the intercept: a class with a handful of counters
 INTERCEPT_PENALTY = 1.0
 MAX_LOG_FACTOR = 2.0  # a factor of 7 on a variance; beyond that the counters are at odds, not the model
 REFERENCE_VARIANCE = 0.1  # v0: about the variance beside a counter
+SEEN = (0.02, 0.98)  # quantiles of level and variance between which counters speak
 LEVEL_CENTRE, LEVEL_SCALE = 5.0, 1.5
 
 
@@ -35,6 +36,9 @@ class VarianceScale:
         b0, b1, b2, b3.
     by_class : (n_classes,) float64
         b_class.
+    level_range, log_variance_range : pair of float
+        What counters showed of l and of log(v / v0); beyond, the nearest end holds. A parabola through busy
+        streets says nothing of quiet ones.
     """
 
     intercept: float
@@ -42,20 +46,23 @@ class VarianceScale:
     level_squared: float
     variance: float
     by_class: NDArray[np.float64]
+    level_range: tuple[float, float] = (-np.inf, np.inf)
+    log_variance_range: tuple[float, float] = (-np.inf, np.inf)
 
     def factor(
         self, log_mean: NDArray[np.float64], variance: NDArray[np.float64], group: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Factor on each variance, (n,); ``group`` numbers the classes from 0."""
         coefficients = np.array([self.intercept, self.level, self.level_squared, self.variance])
-        exponent = _design(log_mean, variance) @ coefficients + self.by_class[group]
+        level, log_variance = _level(log_mean), _log_variance(variance)
+        design = _design(np.clip(level, *self.level_range), np.clip(log_variance, *self.log_variance_range))
+        exponent = design @ coefficients + self.by_class[group]
         return np.asarray(np.exp(np.clip(exponent, -MAX_LOG_FACTOR, MAX_LOG_FACTOR)))
 
     def packed(self) -> NDArray[np.float64]:
-        """All b in one array, (4 + n_classes,)."""
-        return np.concatenate(
-            [[self.intercept, self.level, self.level_squared, self.variance], self.by_class]
-        )
+        """All of it in one array, (8 + n_classes,)."""
+        b = self.intercept, self.level, self.level_squared, self.variance
+        return np.array([*self.level_range, *self.log_variance_range, *b, *self.by_class])
 
 
 def unit_scale(n_classes: int) -> VarianceScale:
@@ -63,9 +70,10 @@ def unit_scale(n_classes: int) -> VarianceScale:
     return VarianceScale(0.0, 0.0, 0.0, 0.0, np.zeros(n_classes))
 
 
-def unpacked(b: NDArray[np.float64]) -> VarianceScale:
+def unpacked(packed: NDArray[np.float64]) -> VarianceScale:
     """Scale from the array of :meth:`VarianceScale.packed`."""
-    return VarianceScale(float(b[0]), float(b[1]), float(b[2]), float(b[3]), np.array(b[4:]))
+    low, high, least, most, b0, b1, b2, b3 = (float(number) for number in packed[:8])
+    return VarianceScale(b0, b1, b2, b3, np.array(packed[8:]), (low, high), (least, most))
 
 
 def fit_scale(
@@ -98,7 +106,8 @@ def fit_scale(
     """
     if residual.size == 0:
         return unit_scale(n_classes)
-    design = np.concatenate([_design(log_mean, variance), np.eye(n_classes)[group]], axis=1)
+    level, log_variance = _level(log_mean), _log_variance(variance)
+    design = np.concatenate([_design(level, log_variance), np.eye(n_classes)[group]], axis=1)
     penalty = np.full(design.shape[1], PENALTY)
     penalty[0] = INTERCEPT_PENALTY
     nu = DEGREES_OF_FREEDOM
@@ -113,11 +122,19 @@ def fit_scale(
         slope = weight * (0.5 - 0.5 * (nu + 1.0) * squared / (1.0 + squared)) / total * latent * inside
         return float(value + penalty @ b**2), design.T @ slope + 2.0 * penalty * b
 
-    begin = (start or unit_scale(n_classes)).packed()
-    return unpacked(minimize(loss, begin, jac=True, method="L-BFGS-B").x)
+    begin = (start or unit_scale(n_classes)).packed()[4:]
+    b = minimize(loss, begin, jac=True, method="L-BFGS-B").x
+    seen = (*np.quantile(level, SEEN), *np.quantile(log_variance, SEEN))
+    return unpacked(np.concatenate([seen, b]))
 
 
-def _design(log_mean: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
-    level = (log_mean - LEVEL_CENTRE) / LEVEL_SCALE
-    log_variance = np.log(np.maximum(variance, 1e-4) / REFERENCE_VARIANCE)
+def _level(log_mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (log_mean - LEVEL_CENTRE) / LEVEL_SCALE
+
+
+def _log_variance(variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(np.maximum(variance, 1e-4) / REFERENCE_VARIANCE)
+
+
+def _design(level: NDArray[np.float64], log_variance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([np.ones(level.size), level, level**2, log_variance], axis=1)

@@ -25,6 +25,7 @@ UNIT_VARIANCE = float(np.sqrt(2.0 / 3.0))  # scale of t(6) whose variance is 1
 T6_75, T6_95 = 0.7175581934, 1.9431802805  # quantiles of t(6), scipy.stats.t.ppf
 T6_PEAK = 0.3827327723098716  # density of t(6) at 0
 RELATIVE_BAND, GEH_BAND = 0.15, 5.0
+LEAST_PER_H = 0.5
 
 
 def t6_distribution(t: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -36,10 +37,13 @@ def t6_distribution(t: NDArray[np.float64]) -> NDArray[np.float64]:
 def interval(
     log_mean: NDArray[np.float64], log_sd: NDArray[np.float64], quantile: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Central interval of the flow, from -``quantile`` to +``quantile`` of t(6) in x, cut at 0 [1/h]."""
+    """Central interval of the flow, from -``quantile`` to +``quantile`` of t(6) in x, cut at 0 [1/h].
+
+    A lower bound of less than one vehicle in two hours is 0: no counter could tell it from none.
+    """
     half = quantile * UNIT_VARIANCE * log_sd
     low, high = np.exp(log_mean - half) - OFFSET_PER_H, np.exp(log_mean + half) - OFFSET_PER_H
-    return np.maximum(low, 0.0), np.maximum(high, 0.0)
+    return np.where(low < LEAST_PER_H, 0.0, low), np.maximum(high, 0.0)
 
 
 def accuracy_band(flow_per_h: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
