@@ -46,7 +46,7 @@ SPIKE_SD, SMALL_SPIKE_SD = 8.0, 5.0  # one of the first is enough, of the others
 SPIKE_MS = 3_600_000
 STUCK_LOG_P = float(np.log(3e-6))  # 288 readings of 100 sensors a day: one false accusation a day at most
 SILENT_INTERVALS, SILENT_SLACK_MS = 3, 120_000
-FEED_SHARE = 0.5  # with this share of a source silent, it is the feed
+FEED_SHARE, FEED_LEAST = 0.03, 2  # more of a source silent: it is the feed, or dusk for cameras
 CONTRADICTS_SD, OPPOSES_SD, AGREES_SD = 6.0, 2.5, 1.5
 LEARNT_MS = 30 * 60_000  # by then the residual is of the new level
 LASTING_MS = 24 * 3_600_000
@@ -290,7 +290,7 @@ class FaultWatch:
         n_sources = int(self._source.max(initial=-1)) + 1
         heard = np.bincount(self._source[self.newest_ms >= 0], minlength=n_sources)
         silent = np.bincount(self._source[is_silent], minlength=n_sources)
-        is_feed = silent > FEED_SHARE * heard
+        is_feed = silent > np.maximum(FEED_SHARE * heard, FEED_LEAST)
         found = np.zeros(self.fault.size, dtype=np.int8)
         for fault, holds in (
             (
