@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import orjson
 import pytest
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -12,12 +15,13 @@ from threadpoolctl import threadpool_limits
 from agents.alarms import AlarmsAgent
 from agents.fusion import FusionAgent
 from agents.fusion_faults import Fault, FaultWatch, witnesses
-from cities.pack import City, load_city
+from cities.pack import City, find_city, load_city
 from cities.rules import load_rules
 from kernels.network import Mode
 from kernels.prior import Prior
+from streams.clock import step_end
 from streams.codec import pack_state, unpack_state
-from streams.observation import Observation, Source
+from streams.observation import Observation, Source, observation_from, time_ms
 from streams.topics import Batch, Topic
 from studies.prior import prepare_prior
 from tests.toy import SENSORS, START, write_toy_city
@@ -215,3 +219,55 @@ def test_a_city_names_the_counter_in_its_evidence_its_tile_and_an_alarm(city: Ci
     assert batches[0].attributes["faults"] == [["L4", "car", fault.segment, "zero", fault.since_ms]]
     assert list(raised) == ["sensor-fault/L4"]
     assert raised["sensor-fault/L4"] < 50
+
+
+@pytest.mark.slow
+def test_faults_of_real_loops_are_named_within_ten_minutes_and_hardly_any_other() -> None:
+    """06:00 to 07:20 UTC of the bundled morning, a closure in it; three of its busy loops break at 06:30."""
+    city = load_city(find_city("ghent"))
+    broken_ms, end_ms = time_ms("2022-11-23T06:30:00Z"), time_ms("2022-11-23T07:20:00Z")
+    steps: dict[int, list[Observation]] = {}
+    with gzip.open(find_city("ghent") / "recording.jsonl.gz", "rb") as file:
+        for line in file:
+            event = orjson.loads(line)
+            if event.get("end", "") > "2022-11-23T06:00" and event.get("mode") == "car":
+                reading = observation_from(event, line)
+                steps.setdefault(step_end(reading.end_ms), []).append(reading)
+    busy = sorted(steps[broken_ms], key=lambda o: (-o.count * (o.source is Source.LOOPS), o.sensor))
+    place = {s.id: np.array(s.xy) for s in city.sensors}
+    faulty: list[str] = []
+    for name in (o.sensor for o in busy):
+        if all(np.hypot(*(place[name] - place[other])) > 3_000.0 for other in faulty) and len(faulty) < 3:
+            faulty.append(name)
+    zero, spike, stuck = faulty
+    frozen = {o.sensor: o.count for o in steps[broken_ms]}[stuck]
+
+    def broken(o: Observation) -> Observation:
+        after = o.end_ms > broken_ms
+        if o.sensor == zero and after:
+            return dataclasses.replace(o, count=0.0)
+        if o.sensor == stuck and after:
+            return dataclasses.replace(o, count=frozen)
+        if o.sensor == spike and broken_ms < o.end_ms <= broken_ms + 5 * MINUTE_MS:
+            return dataclasses.replace(o, count=8.0 * o.count)
+        return o
+
+    named: dict[str, tuple[int, Fault]] = {}
+    with threadpool_limits(1):
+        agent = FusionAgent(city, prepare_prior(city, lambda _what, _part: None))
+        (car,) = (fusion for fusion in agent.modes() if fusion.counters.mode is Mode.CAR)
+        for end in range(time_ms("2022-11-23T06:01:00Z"), end_ms + 1, MINUTE_MS):
+            rows = sorted((broken(o) for o in steps.get(end, [])), key=lambda o: o.order)
+            column = np.empty(len(rows), dtype=object)
+            column[:] = rows
+            agent.receive(Batch(Topic.OBSERVATIONS, "", end, {"row": column}))
+            agent.warm_up(end)
+            for row in np.flatnonzero(car.faults.fault):
+                sensor = car.counters.sensors[row].id
+                named.setdefault(sensor, ((end - broken_ms) // MINUTE_MS, Fault(int(car.faults.fault[row]))))
+    assert named.pop(zero) == (10, Fault.ZERO)
+    assert named.pop(spike) == (10, Fault.SPIKING)
+    minutes, fault = named.pop(stuck)
+    assert fault is Fault.STUCK
+    assert minutes <= 35
+    assert len(named) <= 2, named  # of 720 counters
