@@ -223,9 +223,10 @@ class FusionAgent:
             if not self._log.is_published(step_ms):
                 self._advance_unread(step_ms)
             else:
-                batches = self._publish(step_ms, *self._advance(step_ms))
+                estimates, speeds = self._advance(step_ms)
                 if step_ms >= first_ms:
                     number = self._log.raised_revision(step_ms)
+                    batches = self._publish(step_ms, estimates, speeds)
                     revised += [replace(batch, revision=number) for batch in batches]
             self._log.redo(step_ms, self._states())
         self._take_in(self._log.rows(now_ms), now_ms)

@@ -1,11 +1,12 @@
-"""What the page needs from the player: the clock, the operator's actions, and evidence."""
+"""What the page needs of a running room: the clock, the operator's actions, and what fusion goes by."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from kernels.network import Mode
+from agents.fusion import Evidence, Explanation, Gain, SensorFault
+from kernels.network import Direction, Mode
 
 
 class PlayerStatus(Protocol):
@@ -29,31 +30,8 @@ class PlayerStatus(Protocol):
     def mode(self) -> str: ...
 
 
-class Evidence(Protocol):
-    """What one sensor says of a street, what was expected of it, and how much it weighs there."""
-
-    @property
-    def sensor(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def mode(self) -> Mode: ...
-    @property
-    def direction(self) -> str: ...
-    @property
-    def reading_per_h(self) -> float: ...
-    @property
-    def expected_per_h(self) -> float: ...
-    @property
-    def weight(self) -> float: ...
-    @property
-    def age_s(self) -> float: ...
-    @property
-    def simulated(self) -> bool: ...
-
-
 class Control(Protocol):
-    """Actions of the operator. Each may be called from the page's thread and returns at once."""
+    """Actions of the operator. Each may be called from any thread; all but the last two return at once."""
 
     def play(self) -> None:
         """Let the clock run."""
@@ -71,4 +49,13 @@ class Control(Protocol):
         """Where the player is."""
 
     def evidence(self, segment: int) -> Sequence[Evidence]:
-        """What the sensors say of a segment, the weightiest first."""
+        """What the counters on a segment say."""
+
+    def faults(self) -> Sequence[SensorFault]:
+        """Counters in doubt."""
+
+    def gains(self) -> Sequence[Gain]:
+        """Gains of the counters that nobody calibrated. Takes up to 100 ms: not for the page's loop."""
+
+    def explain(self, segment: int, direction: Direction, mode: Mode) -> Explanation | None:
+        """Why a street has its flow. Takes up to 100 ms: not for the page's loop."""

@@ -21,10 +21,13 @@ from dashboards import view
 from dashboards.board import Alarm, Board
 from dashboards.colour import PRIORITY
 from dashboards.control import Control
+from dashboards.explanations import Answer, Explanations, Question
 from dashboards.frames import FrameKey, Frames
 from dashboards.hit import StreetFinder
 from dashboards.layers import DEFAULT, LAYERS
 from dashboards.plots import MapPlot, Trends
+from dashboards.why import WhyView, chosen_flow, is_of
+from kernels.network import Mode, point_along
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +47,19 @@ class Session:
         board: Board,
         control: Control,
         frames: Frames,
+        explanations: Explanations,
         finder: StreetFinder,
     ) -> None:
         self._city, self._board, self._control = city, board, control
-        self._frames, self._finder = frames, finder
+        self._frames, self._explanations, self._finder = frames, explanations, finder
         self._clock = view.Clock(city.timezone)
         self._street_view = view.StreetView(city)
+        self._why_view = WhyView(city, self._clock, self._street_view.heading)
         self._layer, self._averaging, self._segment = DEFAULT, "now", -1
+        self._is_explaining, self._mode = True, Mode.CAR
+        self._direction: int | None = None  # the busier one
+        self._asked: tuple[Question, Future[Answer]] | None = None
+        self._explained: tuple[Any, ...] = ()
         self._message = ""
         self._shown_frame: FrameKey | None = None
         self._drawing: tuple[FrameKey, Future[NDArray[np.uint32]]] | None = None
@@ -61,6 +70,7 @@ class Session:
         self._trends = Trends()
         self._state = ColumnDataSource({"json": [""]}, name="state")
         self._clock_source = ColumnDataSource({"json": [""]}, name="clock")
+        self._why = ColumnDataSource({"json": [""]}, name="why")
         self._command = ColumnDataSource({"json": [""]}, name="command")
         self._read_arguments(document)
         self._attach(document)
@@ -92,7 +102,8 @@ class Session:
         self._command.on_change("data", self._on_command)
         document.title = f"Twinroom · {self._city.title}"
         with document.models.freeze():  # else each root walks all models again: 1.4 s instead of 0.2
-            for root in (self._map.plot, *self._trends.plots, self._state, self._clock_source, self._command):
+            sources = (self._state, self._clock_source, self._why, self._command)
+            for root in (self._map.plot, *self._trends.plots, *sources):
                 document.add_root(root)
         document.add_periodic_callback(self.tick, TICK_MS)
 
@@ -101,11 +112,13 @@ class Session:
     async def tick(self) -> None:
         """Send what has changed; the next tick waits until this one is written.
 
-        A frame is fetched when it is ready, not waited for: a waiting tick would hold back the clicks.
+        A frame or an explanation is fetched when it is ready, not waited for: a waiting tick would hold back
+        the clicks.
         """
         now_s = asyncio.get_running_loop().time()
         self._send_clock(now_s)
         self._send_state()
+        self._send_why()
         if now_s - self._moved_at >= SETTLE_S:
             self._send_frame()
 
@@ -122,6 +135,7 @@ class Session:
         board = self._board
         wanted = (
             board.version, board.alarm_version, self._layer, self._averaging, self._segment, self._message,
+            self._is_explaining,
         )  # fmt: skip
         if wanted == self._shown_state:
             return
@@ -142,11 +156,7 @@ class Session:
         figures = board.key_figures()
         street = None
         if self._segment >= 0:
-            street = self._street_view.state(
-                board.street(self._segment),
-                self._control.evidence(self._segment),
-                board.hours_seen("no2", "1h"),
-            )
+            street = self._street_view.state(board.street(self._segment), board.hours_seen("no2", "1h"))
         return {
             "city": self._city.title,
             "version": board.version,
@@ -154,9 +164,11 @@ class Session:
             "averaging": self._averaging,
             "legend": view.legend_state(layer, self._averaging, hours),
             "feeds": view.feeds_state(board.feeds(), board.now_ms),
+            "faults": self._why_view.faults(self._control.faults()),
             "figures": view.figures_state(board),
             "alarms": [view.alarm_state(a, self._clock) for a in alarms],
             "street": street,
+            "is_explaining": self._is_explaining,
             "message": self._message,
             "n_readings": view.number(figures.n_readings),
             "n_dead_letters": view.number(figures.n_dead_letters),
@@ -164,6 +176,34 @@ class Session:
             "n_cells_updated": figures.n_cells_updated,
             "step_wall_s": self._control.status().step_wall_s,
         }
+
+    def _send_why(self) -> None:
+        """Ask why the chosen flow of the street is what it is, and show the answer once it is there."""
+        if self._asked is not None:
+            question, future = self._asked
+            if not future.done():
+                return
+            self._asked = None
+            self._show_why(question, future.result())
+        if self._segment < 0 or not self._is_explaining:
+            return
+        wanted = (self._board.version, self._segment, self._mode, self._direction)
+        if wanted == self._explained:
+            return
+        self._explained = wanted
+        flow = chosen_flow(self._board.street(self._segment).flows, self._mode, self._direction)
+        if flow is not None:
+            question = Question(wanted[0], self._segment, flow.direction, flow.mode)
+            self._asked = question, self._explanations.ask(question)
+
+    def _show_why(self, question: Question, answer: Answer) -> None:
+        segment = question.segment
+        flow = chosen_flow(self._board.street(segment).flows, question.mode, question.direction)
+        # fusion ends a step before the others do: an answer of the next step is asked again at its end
+        if flow is None or answer.explanation is None or not is_of(answer.explanation, flow):
+            return
+        state = self._why_view.state(segment, flow, answer)
+        self._why.data = {"json": [orjson.dumps(state).decode()]}
 
     def _send_frame(self) -> None:
         if self._drawing is not None:
@@ -198,6 +238,8 @@ class Session:
             self._select(segment)
 
     def _select(self, segment: int) -> None:
+        if segment != self._segment:
+            self._direction = None
         self._segment, self._message = segment, ""
         self._map.show_selected(self._city.network.polyline(segment))
 
@@ -223,7 +265,9 @@ class Session:
             "speed": lambda v: self._control.set_speed(math.inf if v == "max" else float(v)),
             "acknowledge": lambda v: self._control.acknowledge(str(v["key"]), str(v["who"]), str(v["note"])),
             "goto": self._go_to,
-            "select": lambda v: self._select_id(str(v)),
+            "select": self._go_to_street,
+            "explain": self._explain,
+            "explaining": self._set_explaining,
             "deselect": lambda _: self._deselect(),
             "zoom": lambda v: self._map.zoom(float(v)),
             "pan": lambda v: self._map.pan(float(v[0]), float(v[1])),
@@ -248,6 +292,18 @@ class Session:
             if alarm.key == key and math.isfinite(alarm.x) and math.isfinite(alarm.y):
                 self._map.centre_on(alarm.x, alarm.y)
                 self._finder_select(alarm)
+
+    def _go_to_street(self, identifier: object) -> None:
+        self._select_id(str(identifier))
+        if self._segment >= 0:
+            self._map.centre_on(*point_along(self._city.network.polyline(self._segment), 0.5))
+
+    def _explain(self, key: object) -> None:
+        mode, direction = str(key).split("/")
+        self._mode, self._direction = Mode[mode.upper()], int(direction)
+
+    def _set_explaining(self, wanted: object) -> None:
+        self._is_explaining = bool(wanted)
 
     def _finder_select(self, alarm: Alarm) -> None:
         segment = self._finder.nearest(alarm.x, alarm.y, 50.0)

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from agents.engines.embedded import EmbeddedEngine
-from agents.fusion import Evidence, FusionAgent
+from agents.fusion import Evidence, Explanation, FusionAgent, Gain, SensorFault
+from kernels.network import Direction, Mode
 from streams.player import Player, PlayerStatus
 from streams.topics import Batch, Topic
 
@@ -47,5 +48,17 @@ class RoomControl:
         return replace(self._player.status(), step_wall_s=self._step_wall_s)
 
     def evidence(self, segment: int) -> Sequence[Evidence]:
-        """Readings that speak of a segment, and what fusion made of them."""
+        """Readings of the counters on a segment, and what fusion made of them."""
         return self._fusion.evidence(segment)
+
+    def faults(self) -> Sequence[SensorFault]:
+        """Counters in doubt at the last closed step."""
+        return self._fusion.faults()
+
+    def gains(self) -> Sequence[Gain]:
+        """Gains of the counters that nobody calibrated, at the last closed step."""
+        return self._fusion.gains()
+
+    def explain(self, segment: int, direction: Direction, mode: Mode) -> Explanation | None:
+        """Why a street had its flow at the last closed step."""
+        return self._fusion.explain(segment, direction, mode)

@@ -21,6 +21,7 @@ from dashboards import view
 from dashboards.board import Board
 from dashboards.colour import cividis
 from dashboards.control import Control
+from dashboards.explanations import Explanations
 from dashboards.frames import Frames
 from dashboards.hit import StreetFinder
 from dashboards.layers import LAYERS
@@ -41,7 +42,7 @@ class ControlRoom:
 
     def __init__(self, city: City, board: Board, control: Control) -> None:
         self._city, self._board, self._control = city, board, control
-        self._frames = Frames(city, board)
+        self._frames, self._explanations = Frames(city, board), Explanations(control)
         self._finder = StreetFinder(city)
         self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.n_opened = 0
@@ -55,13 +56,22 @@ class ControlRoom:
         """Set up the document of a new viewer."""
         document.template = self._template
         document.template_variables.update(self._variables)
-        session = Session(document, self._city, self._board, self._control, self._frames, self._finder)
+        session = Session(
+            document,
+            self._city,
+            self._board,
+            self._control,
+            self._frames,
+            self._explanations,
+            self._finder,
+        )
         self.sessions.add(session)
         self.n_opened += 1
 
     def close(self) -> None:
-        """End the drawing thread."""
+        """End the threads of drawing and explaining."""
         self._frames.close()
+        self._explanations.close()
 
 
 class Health(RequestHandler):

@@ -12,7 +12,7 @@ import numpy as np
 
 from cities.pack import City
 from dashboards.board import Alarm, Board, ModeFlow, PeopleAbove, Street
-from dashboards.control import Evidence, PlayerStatus
+from dashboards.control import PlayerStatus
 from dashboards.feeds import FeedHealth, FeedState
 from dashboards.layers import Layer
 
@@ -217,8 +217,8 @@ class StreetView:
         dx, dy = (line[-1] - line[0]) * (1 if direction == 0 else -1)
         return COMPASS[round(math.degrees(math.atan2(dx, dy)) / 45) % 8]
 
-    def state(self, street: Street, evidence: Iterable[Evidence], hours_seen: float) -> State:
-        """The panel: identity, flows with intervals, levels and evidence."""
+    def state(self, street: Street, hours_seen: float) -> State:
+        """The panel: identity, flows with intervals, and levels."""
         s, city = street.segment, self._city
         flows = street.flows
         top = max((f.hi90 for f in flows if math.isfinite(f.hi90)), default=1.0) or 1.0
@@ -242,11 +242,11 @@ class StreetView:
             ],
             "nox_ug_m_s": number(street.nox_ug_m_s, 2),
             "sound_power_db": street.sound_power_db,
-            "evidence": [self._evidence(s, e) for e in evidence],
         }  # fmt: skip
 
     def _flow(self, segment: int, flow: ModeFlow, top: float) -> State:
         return {
+            "key": f"{flow.mode.name.lower()}/{flow.direction}",
             "mode": flow.mode.name.capitalize(),
             "heading": self.heading(segment, flow.direction),
             "flow": number(flow.flow_per_h),
@@ -260,20 +260,6 @@ class StreetView:
             "doubtful": bool(flow.accuracy < 0.5),
             "age": "model" if math.isnan(flow.age_s) else duration(flow.age_s),
             "simulated": flow.simulated,
-        }
-
-    def _evidence(self, segment: int, e: Evidence) -> State:
-        direction = {"forward": 0, "backward": 1}.get(str(e.direction))
-        return {
-            "sensor": e.sensor,
-            "source": e.source,
-            "mode": e.mode.name.lower(),
-            "heading": "" if direction is None else self.heading(segment, direction),
-            "reading": number(e.reading_per_h),
-            "expected": number(e.expected_per_h),
-            "weight": number(e.weight, 2),
-            "age": duration(e.age_s),
-            "simulated": e.simulated,
         }
 
 

@@ -233,7 +233,10 @@ def _fringe(
         usable = np.minimum(usable, 40.0)
     enters = np.bincount(edges.from_node, usable, n_nodes).astype(np.float64)
     leaves = np.bincount(edges.to_node, usable, n_nodes).astype(np.float64)
-    node = np.flatnonzero((degree == 1) & (enters + leaves > 0)).astype(np.int32)
+    # A street ends there; or the carriageway of one direction does, as motorways do at an edge of the map.
+    arrives = np.bincount(edges.to_node, minlength=n_nodes) > 0
+    departs = np.bincount(edges.from_node, minlength=n_nodes) > 0
+    node = np.flatnonzero(((degree == 1) | (arrives != departs)) & (enters + leaves > 0)).astype(np.int32)
     fast = np.zeros(n_nodes)
     np.maximum.at(fast, edges.from_node, city.speed_kmh[edges.segment])
     np.maximum.at(fast, edges.to_node, city.speed_kmh[edges.segment])

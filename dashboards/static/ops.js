@@ -3,7 +3,7 @@
    All data go in as text (textContent), never as markup: a street may be named anything. */
 (() => {
   const byId = (id) => document.getElementById(id);
-  const room = (window.twinroom = { state: null, clock: null, heard: performance.now() });
+  const room = (window.twinroom = { state: null, clock: null, why: null, heard: performance.now() });
   const SILENT_AFTER_MS = 5000;
   const SPEEDS = [1, 5, 20, 60, "max"];
   let model = null;
@@ -77,9 +77,11 @@
     setText("message", state.message);
     if (changed("legend", state.legend)) showLegend(state.legend);
     if (changed("feeds", state.feeds)) showFeeds(state.feeds);
+    if (changed("faults", state.faults)) showFaults(state.faults);
     if (changed("figures", state.figures)) showFigures(state.figures);
     if (changed("alarms", state.alarms)) showAlarms(state.alarms);
     if (changed("street", state.street)) showStreet(state.street);
+    showWhy();
   }
   function showLegend(legend) {
     setText("legend-title", legend.title);
@@ -105,6 +107,22 @@
       return element("tr", "", null, name, element("td", feed.state, feed.state), element("td", "dim", feed.text),
         element("td", "n", feed.sensors), element("td", "n", feed.rows));
     }));
+  }
+  function showFaults(faults) {
+    setText("faults-count", faults.length ? `■ ${faults.length} in doubt` : "");
+    if (!faults.length) {
+      byId("faults").replaceChildren(element("p", "none", "No counter in doubt."));
+      return;
+    }
+    const rows = faults.map((fault) => {
+      const button = element("button", "", "Go to");
+      button.setAttribute("aria-label", `Go to: ${fault.sensor}, ${fault.street}`);
+      button.addEventListener("click", () => { toggleFeeds(false); byId("feeds-button").focus(); send("select", fault.segment); });
+      return element("tr", "", null, element("td", "", fault.sensor), element("td", "wide", fault.street), element("td", "dim", fault.modes),
+        element("td", "", null, element("b", "badge fault", `■ ${fault.fault}`)), element("td", "dim", fault.since), element("td", "n", null, button));
+    });
+    byId("faults").replaceChildren(element("table", "faults", null,
+      header(["Counter"], ["Street"], ["Mode"], ["Fault"], ["Since"], [""]), element("tbody", "", null, ...rows)));
   }
   function showFigures(figures) {
     byId("figures").replaceChildren(...figures.map((figure) => {
@@ -170,11 +188,9 @@
       return;
     }
     byId("street-title").replaceChildren("Street · ", element("span", "", `segment ${street.id}`));
-    const evidence = street.evidence.length ? [evidenceTable(street.evidence)] : [element("p", "none", "No sensor near: from the model.")];
     byId("street").replaceChildren(
       element("p", "name", street.name), element("p", "facts", `${street.class} · ${street.facts}`),
-      flowTable(street.flows), levels(street.levels),
-      element("h2", "evidence-title", "Evidence"), ...evidence);
+      flowTable(street.flows), levels(street.levels));
     const sum = (mode) => {
       const rows = street.flows.filter((flow) => flow.mode === mode);
       return rows.length ? `/h · ${Math.round(rows.reduce((total, flow) => total + flow.flow_per_h, 0))}` : "unknown";
@@ -218,15 +234,81 @@
       return made;
     }));
   }
+
+  // ---- why ----
+  function showWhy() {
+    const { street, is_explaining: isExplaining } = room.state;
+    const isOpen = street !== null && isExplaining;
+    byId("why").hidden = !isOpen;
+    byId("why-button").hidden = street === null;
+    byId("why-button").setAttribute("aria-expanded", String(isOpen));
+    if (!isOpen) return;
+    const select = byId("why-flow");
+    if (changed("why-flows", street.flows.map((flow) => [flow.key, flow.heading])))
+      select.replaceChildren(...street.flows.map((flow) => {
+        const option = element("option", "", `${flow.mode} ${flow.heading}`);
+        option.value = flow.key;
+        return option;
+      }));
+    const isOfStreet = room.why !== null && room.why.id === street.id;
+    if (isOfStreet && changed("why-flow", [street.id, room.why.flow])) select.value = room.why.flow;
+    if (!changed("why", isOfStreet ? room.why : street.id)) return;
+    byId("why-body").replaceChildren(...(isOfStreet ? whyParts(room.why) : [element("p", "none", street.flows.length ? "Working it out…" : "Flows unknown.")]));
+  }
+  function whyParts(why) {
+    const mark = element("b", why.score.doubtful ? "score doubtful" : "score", why.score.value);
+    const evidence = why.evidence.length ? evidenceTable(why.evidence)
+      : element("p", "none", "No counter on this street: its flow comes from the model and from counters elsewhere.");
+    return [sumTable(why.parts), element("p", "means", null, "Accuracy score ", mark, `: ${why.score.text}.`),
+      element("h2", "", "Evidence on this street"), evidence];
+  }
+  function sumTable(parts) {
+    const rows = parts.map((part) => {
+      const bar = element("span", "part", null);
+      if (part.interval) {
+        const range = element("i");
+        range.style.left = `${100 * part.interval_low}%`;
+        range.style.right = `${100 * (1 - part.interval_high)}%`;
+        bar.append(range);
+      }
+      const moved = element("b", part.kind);
+      moved.style.left = `${100 * part.low}%`;
+      moved.style.width = `${100 * (part.high - part.low)}%`;
+      bar.append(moved);
+      const name = element("th", "", part.label);
+      name.scope = "row";
+      name.title = part.title || part.label;
+      const value = element("td", "n", null, element("b", "", part.value), part.kind === "total" ? "/h" : "");
+      return element("tr", part.kind, null, name, value, element("td", "", null, bar), element("td", "n dim", part.interval || part.distance));
+    });
+    const table = element("table", "sum", null, element("tbody", "", null, ...rows));
+    table.setAttribute("aria-label", "How the flow adds up, with the distance of each counter; the last line has the 90 % interval");
+    return table;
+  }
   function evidenceTable(items) {
-    const rows = items.slice(0, 6).map((item) => {
-      const name = element("td", "", `${item.source} ${item.sensor}`);
+    const rows = items.flatMap((item) => {
+      const name = element("td", "wide", item.sensor);
+      name.title = item.sensor;
       if (item.simulated) name.append(" ", element("b", "badge", "S"));
-      return element("tr", "", null, name, element("td", "dim", `${item.mode} ${item.heading}`), element("td", "n", item.reading),
-        element("td", "n", item.expected), element("td", "n", item.weight), element("td", "n dim", item.age));
+      const weight = element("td", item.is_low ? "n weight low" : "n weight", item.weight);
+      weight.style.setProperty("--share", `${100 * item.share}%`);
+      const line = element("tr", "", null, name, element("td", "dim", `${item.mode} ${item.heading}`), element("td", "n", item.reading),
+        element("td", "n", item.expected), weight, element("td", "n dim", item.age));
+      if (!item.fault && !item.gain) return [line];
+      const detail = element("td", "detail", null);
+      detail.colSpan = 6;
+      if (item.fault) detail.append(element("b", "badge fault", `■ ${item.fault}`), ` ${item.detail} `);
+      detail.append(item.gain);
+      return [line, element("tr", "detail", null, detail)];
     });
     return element("table", "evidence", null,
       header(["Sensor"], ["Mode"], ["Reads /h", "n"], ["Expects", "n"], ["Weight", "n"], ["Age", "n"]), element("tbody", "", null, ...rows));
+  }
+  function toggleWhy() {
+    if (!room.state || room.state.street === null) return;
+    const isFocused = byId("why").contains(document.activeElement);
+    send("explaining", !room.state.is_explaining);
+    if (isFocused) byId("why-button").focus();
   }
 
   // ---- scale bar ----
@@ -268,7 +350,7 @@
     else send("deselect");
   }
   const KEYS = {
-    " ": togglePlay, ",": () => stepSpeed(-1), ".": () => stepSpeed(1), k: acknowledgeFirst, g: goToFirst, 9: toggleAveraging,
+    " ": togglePlay, ",": () => stepSpeed(-1), ".": () => stepSpeed(1), k: acknowledgeFirst, g: goToFirst, w: toggleWhy, f: () => toggleFeeds(), 9: toggleAveraging,
     "?": () => byId("help").showModal(), "+": () => send("zoom", 0.5), "-": () => send("zoom", 2),
   };
   const ALWAYS = {
@@ -279,6 +361,7 @@
     if (event.ctrlKey || event.altKey || event.metaKey || byId("help").open) return;
     const at = event.target;
     const isRadio = at.tagName === "INPUT" && at.type === "radio";
+    if (at.tagName === "SELECT" && event.key !== "Escape") return;
     if (at.tagName === "INPUT" && !isRadio) return;
     if (event.key === " " && (at.tagName === "BUTTON" || isRadio)) return;
     if (event.key.startsWith("Arrow") && isRadio) return;
@@ -302,6 +385,9 @@
       button.addEventListener("click", () => send(button.dataset.command, button.dataset.value ? Number(button.dataset.value) : null));
     byId("play").addEventListener("click", togglePlay);
     byId("feeds-button").addEventListener("click", () => toggleFeeds());
+    byId("why-button").addEventListener("click", toggleWhy);
+    byId("why-close").addEventListener("click", toggleWhy);
+    byId("why-flow").addEventListener("change", () => send("explain", byId("why-flow").value));
     byId("help-button").addEventListener("click", () => byId("help").showModal());
   }
   function watch() {
@@ -322,6 +408,7 @@
     model = (name) => bokehDocument.get_model_by_name(name);
     follow("state", showState);
     follow("clock", showClock);
+    follow("why", (why) => { room.why = why; if (room.state) showWhy(); });
     const plot = model("map");
     const host = byId("map-host");
     new ResizeObserver(() => send("size", [host.clientWidth, host.clientHeight])).observe(host);
