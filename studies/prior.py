@@ -38,7 +38,8 @@ from kernels.prior import (
 from studies.demand import Zones, build_zones, draw_demand
 from studies.land_use import read_land_use
 
-VERSION = 3
+VERSION = 3  # of the demand and its draws
+FORMAT = 2  # of the file
 PEAK_SCALE = 1.8  # of the average hour, where congestion decides the routes
 SUPPLY_SD = 0.12  # street by street, and again class by class
 LINK_TASTE_SD, CLASS_TASTE_SD = 0.2, 0.12
@@ -223,7 +224,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]] | None:
 
 def _write(path: Path, city: City, priors: Mapping[Mode, ModePrior]) -> None:
     arrays: dict[str, NDArray[Any]] = {
-        "network_hash": np.array(city.network_hash), "version": np.array(VERSION),
+        "network_hash": np.array(city.network_hash), "format": np.array(FORMAT),
         "revision": np.array(f"{_key(city)[:8]} rank {priors[Mode.CAR].anomalies.shape[1]}"),
     }  # fmt: skip
     for mode, prior in priors.items():
@@ -234,7 +235,7 @@ def _write(path: Path, city: City, priors: Mapping[Mode, ModePrior]) -> None:
 def _read(path: Path, city: City) -> Prior | None:
     """Prior of a file, None when there is none for this network."""
     arrays = _load(path)
-    if arrays is None or int(arrays.get("version", -1)) != VERSION:
+    if arrays is None or int(arrays.get("format", -1)) != FORMAT:
         return None
     if str(arrays.get("network_hash")) != city.network_hash:
         return None
