@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 
@@ -21,16 +21,20 @@ from threadpoolctl import threadpool_limits
 
 from agents.fusion import FusionAgent
 from agents.fusion_covariance import edges_of
+from agents.fusion_mode import ModeFusion
 from benchmarks.fusion_scenario import Flows, Readings, with_counters, with_references
 from cities.pack import City, find_city, load_city
-from kernels.kriging import posterior_variance, solve
+from kernels.assignment import edge_graph
+from kernels.kriging import Kriging, posterior_shift, posterior_variance, solve
 from kernels.network import Mode
-from kernels.prior import Prior
+from kernels.prior import Prior, probe_log_flow
 from kernels.scores import calibration_error, wape, within_band
 from streams.observation import time_ms
 from streams.topics import Batch
+from studies.demand import build_zones
 from studies.evaluate_truth import read_truth
-from studies.prior import prepare_prior
+from studies.land_use import read_land_use
+from studies.prior import MEMBERS, draw_member, prepare_prior
 
 DATA = Path(__file__).with_name("data")
 TRUTHS = {"B": "truth_open", "C": "truth_stressed"}
@@ -39,9 +43,11 @@ LAST_MS = time_ms("2022-11-23T06:53:00Z")
 STEPS = 12  # every counter is judged twice and every variance renewed
 MINUTE_MS = 60_000
 PLACEMENTS = 3
+TILES = 4
 SHARES = (0.01, 0.02, 0.10)
 JUDGED = (Mode.CAR, Mode.TRUCK, Mode.BICYCLE)
 LARGE = 200  # edges of a class whose coverage is quoted
+PROBE_SHARE, PROBE_HOURS = 0.01, 20.0
 GAIN_SITES = 60
 GAIN_FROM_MS, GAIN_TO_MS = time_ms("2022-11-23T08:00:00Z"), time_ms("2022-11-23T12:00:00Z")
 
@@ -64,8 +70,11 @@ def run(city_name: str = "ghent") -> dict[str, float | str]:
                 figures[f"{name}_{share:.0%}_car_coverage_90"] = scores["car_coverage_90"]
         for name, truth in truths.items():
             figures[f"{name}_5%_compact_car_wape"] = _scores(city, compact, truth, 0.05, 0)["car_wape"]
+            probed = _with_probes(city, full, f"past_days{'_stressed' if name == 'C' else ''}")
+            figures[f"{name}_5%_probes_car_wape"] = _scores(city, probed, truth, 0.05, 0)["car_wape"]
         figures |= _gains(city, full, truths["B"])
         figures |= _cost(city, full, truths["B"])
+        figures |= _preparation(city)
     return figures
 
 
@@ -104,6 +113,15 @@ def _truth(city: City, file: str) -> Flows:
         flows[mode] = np.zeros(edges.n_edges)
         flows[mode][edge] = truth.flow_per_h[of_mode]
     return flows
+
+
+def _with_probes(city: City, prior: Prior, file: str) -> Prior:
+    """The prior with a history of floating cars: 1 % of all, one hour on each of 20 days."""
+    flow = _truth(city, file)[Mode.CAR]
+    vehicles = np.random.default_rng(11).poisson(PROBE_SHARE * PROBE_HOURS * flow).astype(np.float64)
+    car = prior.modes[Mode.CAR]
+    known = replace(car, probe_log_flow=probe_log_flow(vehicles, PROBE_HOURS, car.flow_per_h))
+    return replace(prior, modes={**prior.modes, Mode.CAR: known})
 
 
 def _sensorless(city: City, prior: Prior, truth: Flows, name: str) -> dict[str, float | str]:
@@ -240,8 +258,9 @@ def _cost(city: City, prior: Prior, truth: Flows) -> dict[str, float | str]:
                 started = time.perf_counter()
                 posterior_variance(fusion.kriging, solution, slice(0, fusion.variance.size))
                 variances_s += time.perf_counter() - started
+        tiled = _tiled(fusions[0])
     copy = _copy_bytes_per_s()
-    return {
+    return tiled | {
         "edges_of_all_modes": float(sum(f.variance.size for f in fusions)),
         "counter_rows_of_all_modes": float(sum(f.counters.n_rows for f in fusions)),
         "step_s": played.step_s,
@@ -251,6 +270,53 @@ def _cost(city: City, prior: Prior, truth: Flows) -> dict[str, float | str]:
         "step_bound_s": read_bytes / copy,
         "step_over_bound_ratio": played.step_s * copy / read_bytes,
     }
+
+
+def _tiled(fusion: ModeFusion) -> dict[str, float | str]:
+    """Means of cars in four such cities side by side, each seeing the others a little, as one solve."""
+    r = fusion.readings(LAST_MS, 1.0)
+    between = 0.2 + 0.8 * np.eye(TILES)
+    kriging = Kriging(
+        np.kron(between, fusion.kriging.k_es[:, r.active]).astype(np.float32),
+        np.kron(between, fusion.kriging.k_ss[np.ix_(r.active, r.active)]).astype(np.float64),
+        np.tile(fusion.kriging.variance, TILES),
+    )
+    rows = np.arange(r.active.size * TILES)
+    noise = np.kron(np.eye(TILES), r.noise).astype(np.float64)
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        solution = solve(
+            kriging,
+            rows,
+            np.tile(r.deviation, TILES),
+            np.kron(np.eye(TILES), r.noise),
+            np.tile(r.carry, TILES),
+        )
+        posterior_shift(kriging, solution)
+        seconds.append(time.perf_counter() - started)
+    return {
+        "tiled_car_edges": float(kriging.variance.size),
+        "tiled_car_counter_rows": float(rows.size),
+        "tiled_car_means_s": median(seconds),
+    }
+
+
+def _preparation(city: City) -> dict[str, float | str]:
+    """Processor time of a member of the ensemble, and what the whole takes on the cores of this machine."""
+    land_use, total_s = read_land_use(city), 0.0
+    found: dict[str, float | str] = {}
+    for mode, n_members in MEMBERS.items():
+        graph = edge_graph(edges_of(city, mode), city.network.n_nodes)
+        zones = build_zones(city, mode, land_use)
+        draw_member(city, mode, graph, zones, 0)  # compiles
+        started = time.process_time()
+        for member in range(1, 4):
+            draw_member(city, mode, graph, zones, member)
+        each_s = (time.process_time() - started) / 3.0
+        total_s += each_s * n_members
+        found[f"prepare_{mode.name.lower()}_member_cpu_s"] = each_s
+    return found | {"prepare_all_members_s_on_all_cores": total_s / (os.cpu_count() or 1)}
 
 
 def _copy_bytes_per_s() -> float:

@@ -136,7 +136,7 @@ def _chunk(city: City, mode: Mode, graph: EdgeGraph, zones: Zones, members: rang
     path = _parts_folder(city) / f"{mode.name.lower()}-{members.start}.npz"
     arrays = _load(path)
     if arrays is None:
-        made = [_member(city, mode, graph, zones, member) for member in members]
+        made = [draw_member(city, mode, graph, zones, member) for member in members]
         arrays = {
             "flow": np.array([flow for flow, _, _ in made], dtype=np.float32),
             "turn": np.sum([turn for _, turn, _ in made], axis=0),
@@ -146,7 +146,7 @@ def _chunk(city: City, mode: Mode, graph: EdgeGraph, zones: Zones, members: rang
     return arrays
 
 
-def _member(
+def draw_member(
     city: City, mode: Mode, graph: EdgeGraph, zones: Zones, member: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Flows, turning flows and city-wide guesses of one member, each with its own demand and supply."""

@@ -92,7 +92,7 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped_and_ends_the_same(
     whole = prepare_prior(city, silent)
     monkeypatch.setenv("TWINROOM_CACHE", str(tmp_path))
     made: list[int] = []
-    member = studies.prior._member
+    member = studies.prior.draw_member
 
     def cut_off(*arguments: Any) -> Any:
         if len(made) == 25:
@@ -100,7 +100,7 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped_and_ends_the_same(
         made.append(1)
         return member(*arguments)
 
-    monkeypatch.setattr("studies.prior._member", cut_off)
+    monkeypatch.setattr("studies.prior.draw_member", cut_off)
     monkeypatch.setattr("studies.prior.os.cpu_count", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         prepare_prior(city, silent)
@@ -110,7 +110,7 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped_and_ends_the_same(
         again.append(1)
         return member(*arguments)
 
-    monkeypatch.setattr("studies.prior._member", counted)
+    monkeypatch.setattr("studies.prior.draw_member", counted)
     resumed = prepare_prior(city, silent)
     assert len(again) == sum(FEW.values()) - 20  # two files of ten were whole
     for mode, prior in whole.modes.items():
