@@ -286,13 +286,7 @@ def _tiled(fusion: ModeFusion) -> dict[str, float | str]:
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        solution = solve(
-            kriging,
-            rows,
-            np.tile(r.deviation, TILES),
-            np.kron(np.eye(TILES), r.noise),
-            np.tile(r.carry, TILES),
-        )
+        solution = solve(kriging, rows, np.tile(r.deviation, TILES), noise, np.tile(r.carry, TILES))
         posterior_shift(kriging, solution)
         seconds.append(time.perf_counter() - started)
     return {
