@@ -214,7 +214,7 @@ def test_a_counter_that_contradicts_all_others_loses_weight(city: City, prior: P
 
 def test_a_closed_street_is_believed_when_its_counter_was_right_before(city: City, prior: Prior) -> None:
     readings = steady(900.0, 40)
-    detour = {"L1": 0.0, "L7": 2_400.0}  # who closes a street sends its traffic elsewhere
+    detour = {"L1": 0.0, "L7": 3_600.0}  # who closes a street sends its traffic elsewhere
     readings += [[count(s, m, detour.get(s, 900.0)) for s in LOOPS] for m in range(40, 60)]
     published = run(FusionAgent(city, prior), readings)
     assert at(published[39], city, "h00", 0, "flow_per_h") > 750
