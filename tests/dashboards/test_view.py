@@ -21,7 +21,7 @@ from dashboards.view import (
     legend_state,
     number,
 )
-from tests.dashboards.town import SCRIPT_NAME, START_MS, X0, Y0, Proof, Status, alarm, full_board, make_town
+from tests.dashboards.town import SCRIPT_NAME, START_MS, X0, Y0, Status, alarm, full_board, make_town
 
 
 @pytest.fixture
@@ -99,9 +99,9 @@ def test_an_alarm_has_shape_letter_value_and_who(city: City) -> None:
     assert (alarm_state(quality, clock)["letter"], alarm_state(quality, clock)["has_place"]) == ("Q", False)
 
 
-def test_a_street_shows_flows_with_heading_levels_and_evidence(city: City) -> None:
+def test_a_street_shows_flows_with_heading_and_levels(city: City) -> None:
     board = full_board(city)
-    state = StreetView(city).state(board.street(0), [Proof()], 0.3)
+    state = StreetView(city).state(board.street(0), 0.3)
     assert state["name"] == SCRIPT_NAME
     car = state["flows"][0]
     assert (car["mode"], car["heading"], car["flow"]) == ("Car", "E", "400")
@@ -110,7 +110,6 @@ def test_a_street_shows_flows_with_heading_levels_and_evidence(city: City) -> No
     levels = {level["label"]: level["value"] for level in state["levels"]}
     assert levels["Sound power L'W"] == "76.02"  # 10 lg(4000 x 1e4)
     assert levels["NO₂ now"] == "45.1"
-    assert state["evidence"][0]["expected"] == "400"
 
 
 @pytest.mark.parametrize(("segment", "heading"), [(0, "E"), (1, "N"), (2, "NE")])

@@ -11,12 +11,13 @@ import orjson
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from agents.fusion import Contribution, Evidence, Explanation, Gain, SensorFault
 from cities.pack import City, load_city
 from dashboards.board import Board
-from kernels.network import Mode
+from kernels.network import Direction, Mode
 from streams.topics import Batch, Topic
 
-START_MS = 1_711_868_400_000  # 2024-03-31 09:00 in Helsinki, the day its clocks changed
+START_MS = 1_711_868_400_000  # 2024-03-31 10:00 in Helsinki, the day its clocks changed
 X0, Y0 = 385_000.0, 6_672_000.0
 SCRIPT_NAME = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 CITY = f"""
@@ -70,17 +71,26 @@ class Status:
     mode: str = "REPLAY"
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    sensor: str = "L7"
-    source: str = "loops"
-    mode: Mode = Mode.CAR
-    direction: str = "forward"
-    reading_per_h: float = 412.0
-    expected_per_h: float = 400.0
-    weight: float = 0.8
-    age_s: float = 45.0
-    simulated: bool = True
+EVIDENCE = Evidence("L7", "loops", Mode.CAR, "forward", 412.0, 400.0, 0.8, 45.0, True, "")
+CAMERA = replace(
+    EVIDENCE, sensor="T2", source="telraam", reading_per_h=0.0, weight=0.02, fault="stuck", simulated=False
+)
+FAULT = SensorFault("T2", "telraam", Mode.CAR, 0, "stuck", START_MS - 600_000)
+GAIN = Gain("T2", Mode.CAR, 0, float(np.log(1.18)), 0.072, True)
+COUNTERS = tuple(
+    Contribution(sensor, "loops", moved, distance_m)
+    for sensor, moved, distance_m in (
+        ("L7", 70.4, 0.0), ("L1", -30.4, 420.0), ("L2", 12.4, 1250.0), ("L3", 6.4, 3000.0),
+        ("L4", -3.4, 80.0), ("L5", 2.0, 90.0), ("L6", 0.8, 95.0),
+    )
+)  # fmt: skip
+
+
+def explanation(flow_per_h: float) -> Explanation:
+    """Why a street has its flow: what the counters and the balance moved, from a prior that fits."""
+    balance_per_h = 1.4
+    moved = sum(c.moved_per_h for c in COUNTERS) + balance_per_h
+    return Explanation(flow_per_h - moved, flow_per_h, balance_per_h, COUNTERS)
 
 
 class NotingControl:
@@ -89,6 +99,9 @@ class NotingControl:
     def __init__(self) -> None:
         self.now = Status()
         self.acknowledged: list[tuple[str, str, str]] = []
+        self.in_fault: list[SensorFault] = []
+        self.flows = {(Mode.CAR, 0): 400.0, (Mode.CAR, 1): 200.0}
+        self.explained: list[tuple[int, Direction, Mode]] = []
 
     def play(self) -> None:
         self.now = replace(self.now, playing=True)
@@ -107,8 +120,19 @@ class NotingControl:
             self.now = replace(self.now, now_ms=self.now.now_ms + 1000)
         return self.now
 
-    def evidence(self, segment: int) -> Sequence[Proof]:
-        return [Proof()] if segment == 0 else []
+    def evidence(self, segment: int) -> Sequence[Evidence]:
+        return [CAMERA, EVIDENCE] if segment == 0 else []
+
+    def faults(self) -> Sequence[SensorFault]:
+        return self.in_fault
+
+    def gains(self) -> Sequence[Gain]:
+        return [GAIN]
+
+    def explain(self, segment: int, direction: Direction, mode: Mode) -> Explanation | None:
+        self.explained.append((segment, direction, mode))
+        flow_per_h = self.flows.get((mode, direction)) if segment == 0 else None
+        return None if flow_per_h is None else explanation(flow_per_h)
 
 
 def make_town(folder: Path) -> City:
