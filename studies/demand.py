@@ -19,11 +19,11 @@ from kernels.network import DirectedEdges, Mode
 from studies.land_use import LandUse
 
 PEOPLE_PER_KM = 200.0  # of residential street, assumed where a city gives no population
-# Inside the city: 0.7, 0.5 and 0.7 a day; crow-fly lengths; shares of an ending road's capacity used in the
+# Inside the city: 0.5, 0.25 and 0.7 a day; crow-fly lengths; shares of an ending road's capacity used in the
 # average hour. All assumed.
-TRIPS_PER_PERSON_H = {Mode.CAR: 0.028, Mode.BICYCLE: 0.022, Mode.PEDESTRIAN: 0.03}
+TRIPS_PER_PERSON_H = {Mode.CAR: 0.021, Mode.BICYCLE: 0.0105, Mode.PEDESTRIAN: 0.03}
 DETERRENCE_M = {Mode.CAR: 3_500.0, Mode.BICYCLE: 1_800.0, Mode.PEDESTRIAN: 600.0}
-FRINGE_SHARE = {Mode.CAR: 0.2, Mode.BICYCLE: 0.04, Mode.PEDESTRIAN: 0.002}
+FRINGE_SHARE = {Mode.CAR: 0.15, Mode.BICYCLE: 0.04, Mode.PEDESTRIAN: 0.002}
 MIN_FRINGE_CAPACITY_PER_H = 700.0  # of a way into the city; what ends with less is a cul-de-sac
 ZONE_LENGTH_M = 4_000.0  # of street; 300-400 zones for a city of 1,300 km
 MAX_ZONES = 360

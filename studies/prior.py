@@ -38,7 +38,7 @@ from kernels.prior import (
 from studies.demand import Zones, build_zones, draw_demand
 from studies.land_use import read_land_use
 
-VERSION = 3  # of the demand and its draws
+VERSION = 4  # of the demand and its draws
 FORMAT = 2  # of the file
 PEAK_SCALE = 1.8  # of the average hour, where congestion decides the routes
 SUPPLY_SD = 0.12  # street by street, and again class by class

@@ -131,4 +131,4 @@ def test_zones_hold_all_people_and_demand_is_reproducible(city: City) -> None:
     assert np.array_equal(first, second)
     assert (np.diag(first)[: zones.n_internal] == 0).all()
     many = np.mean([draw_demand(zones, Mode.CAR, np.random.default_rng(s))[0].sum() for s in range(60)])
-    assert many == pytest.approx(4000 * 0.028, rel=0.15)
+    assert many == pytest.approx(4000 * 0.021, rel=0.15)
