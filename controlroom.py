@@ -311,8 +311,10 @@ def _prepare(options: argparse.Namespace) -> int:
 
     city = load_city(find_city(options.city))
     started = time.monotonic()
-    prepare_city(city, _progress)
-    print(f"{city.title}: prepared in {time.monotonic() - started:.1f} s, kept in {cache_folder()}")
+    prepared = prepare_city(city, _progress, compact=False)
+    wall_s = time.monotonic() - started
+    revision = prepared.prior.revision
+    print(f"{city.title}: prepared in {wall_s:.1f} s, prior {revision}, kept in {cache_folder()}")
     return 0
 
 

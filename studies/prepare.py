@@ -23,10 +23,13 @@ class Prepared:
     noise: NoiseTransfers
 
 
-def prepare_city(city: City, progress: Progress) -> Prepared:
-    """Make or load all of it; a second call takes seconds."""
+def prepare_city(city: City, progress: Progress, *, compact: bool = True) -> Prepared:
+    """Make or load all of it; a second call takes seconds.
+
+    Unless ``compact``, the prior is made in its full form even where the pack brings a compact one.
+    """
     return Prepared(
-        prior=prepare_prior(city, progress),
+        prior=prepare_prior(city, progress, compact=compact),
         air=prepare_air(city, progress),
         noise=prepare_noise(city, progress),
     )
