@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = _command(commands, "bench", _bench, "a benchmark, with the machine's limit of the same run",
                      "twinroom bench room --report room.json")  # fmt: skip
-    bench.add_argument("name", choices=("air", "noise", "page", "room", "all"))
+    bench.add_argument("name", choices=("air", "fusion", "noise", "page", "room", "all"))
     bench.add_argument("--report", type=Path, help="write the figures as JSON")
     return parser
 
