@@ -11,6 +11,7 @@ from dashboards.control import Control
 from kernels.network import Direction, Mode
 
 REMEMBERED = 8  # streets that viewers look at in one step
+GAINS_STEPS = 5  # a gain changes over hours, and all of them take longer than an explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Explanations:
         self._control = control
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explanations")
         self._answers: OrderedDict[Question, Future[Answer]] = OrderedDict()
+        self._gains: tuple[Gain, ...] = ()
+        self._gains_version = -GAINS_STEPS
 
     def ask(self, question: Question) -> Future[Answer]:
         """Answer, soon; what another viewer asked too is not worked out again."""
@@ -51,12 +54,16 @@ class Explanations:
 
     def _answer(self, question: Question) -> Answer:
         control, segment = self._control, question.segment
+        # first, for fusion may close its next step any moment
+        explanation = control.explain(segment, Direction(question.direction), question.mode)
         evidence = tuple(control.evidence(segment))
+        if evidence and not 0 <= question.version - self._gains_version < GAINS_STEPS:
+            self._gains, self._gains_version = tuple(control.gains()), question.version
         return Answer(
-            control.explain(segment, Direction(question.direction), question.mode),
+            explanation,
             evidence,
             tuple(f for f in control.faults() if f.segment == segment),
-            tuple(g for g in control.gains() if g.segment == segment) if evidence else (),
+            tuple(g for g in self._gains if g.segment == segment),
         )
 
     def close(self) -> None:

@@ -202,7 +202,7 @@ class Session:
         # fusion ends a step before the others do: an answer of the next step is asked again at its end
         if flow is None or answer.explanation is None or not is_of(answer.explanation, flow):
             return
-        state = self._why_view.state(segment, flow, answer)
+        state = self._why_view.state(segment, flow, answer, self._board.now_ms)
         self._why.data = {"json": [orjson.dumps(state).decode()]}
 
     def _send_frame(self) -> None:

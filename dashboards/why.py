@@ -121,11 +121,12 @@ class WhyView:
     def __init__(self, city: City, clock: Clock, heading: Callable[[int, int], str]) -> None:
         self._city, self._clock, self._heading = city, clock, heading
 
-    def state(self, segment: int, flow: ModeFlow, answer: Answer) -> State:
-        """The panel of one flow of a street."""
+    def state(self, segment: int, flow: ModeFlow, answer: Answer, now_ms: int) -> State:
+        """The panel of one flow of a street, as it was at the end of a step."""
         return {
             "id": self._city.segment_ids[segment],
             "flow": flow_key(flow),
+            "at": self._clock.local(now_ms, "%H:%M:%S"),
             "parts": [] if answer.explanation is None else parts_state(answer.explanation, flow),
             "score": score_state(flow),
             "evidence": self.evidence(segment, answer),
@@ -139,23 +140,22 @@ class WhyView:
         for e in sorted(answer.evidence, key=lambda e: (-e.weight, e.sensor, e.mode)):
             fault, gain = fault_of.pop((e.sensor, e.mode), None), gain_of.get((e.sensor, e.mode))
             direction = {"forward": 0, "backward": 1}.get(str(e.direction))
-            lines.append(
-                {
-                    "sensor": f"{e.source} {e.sensor}",
-                    "mode": e.mode.name.lower(),
-                    "heading": "both" if direction is None else self._heading(segment, direction),
-                    "reading": number(e.reading_per_h),
-                    "expected": number(e.expected_per_h),
-                    "weight": number(e.weight, 2),
-                    "share": e.weight,
-                    "is_low": e.weight < LOW_WEIGHT,
-                    "age": duration(e.age_s),
-                    "simulated": e.simulated,
-                    "fault": e.fault,
-                    "detail": "" if fault is None else f"since {self._since(fault.since_ms)}",
-                    "gain": "" if gain is None else gain_text(gain),
-                }
-            )
+            line = {
+                "sensor": f"{e.source} {e.sensor}",
+                "mode": e.mode.name.lower(),
+                "heading": "both" if direction is None else self._heading(segment, direction),
+                "reading": number(e.reading_per_h),
+                "expected": number(e.expected_per_h),
+                "weight": number(e.weight, 2),
+                "share": e.weight,
+                "is_low": e.weight < LOW_WEIGHT,
+                "age": duration(e.age_s),
+                "simulated": e.simulated,
+                "fault": e.fault,
+                "detail": "" if fault is None else f"since {self._since(fault.since_ms)}",
+                "gain": "" if gain is None else gain_text(gain),
+            }
+            lines.append(line)
         return lines + [self._silent(f) for f in fault_of.values()]
 
     def _silent(self, fault: SensorFault) -> State:

@@ -24,7 +24,7 @@ from streams.recording import read_recording
 from streams.topics import Topic
 from studies.prepare import prepare_city
 from tests.dashboards.conftest import serving
-from tests.dashboards.test_page_browser import DRAWN
+from tests.dashboards.test_page_browser import DRAWN, written
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 DETOUR = "WEGO010881"  # Sint-Lievenslaan, beside the tunnel
@@ -124,3 +124,17 @@ def test_the_detour_changes_colour_after_the_closure_and_not_before(room: Room, 
     changed_after = np.abs(after - before).mean()
     assert changed_before < 8
     assert changed_after > 20
+
+
+def test_the_flow_of_the_detour_is_explained_by_its_own_counter(room: Room, chromium: Any) -> None:
+    page = chromium.new_page(viewport={"width": 1600, "height": 900})
+    try:
+        page.goto(f"http://127.0.0.1:{room.server.port}/ops?segment={DETOUR}")
+        page.locator("#why .sum").wait_for(timeout=60_000)
+        parts, flow = written(page)
+        evidence = page.locator(".evidence tbody tr").first.inner_text()
+        shown_flow = page.locator(".flows tbody tr").first.locator("td.n").first.inner_text()
+    finally:
+        page.close()
+    assert sum(parts) == flow == float(shown_flow.replace("\u202f", ""))
+    assert evidence.startswith("loops")

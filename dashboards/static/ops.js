@@ -252,6 +252,7 @@
       }));
     const isOfStreet = room.why !== null && room.why.id === street.id;
     if (isOfStreet && changed("why-flow", [street.id, room.why.flow])) select.value = room.why.flow;
+    setText("why-at", isOfStreet ? room.why.at : "");
     if (!changed("why", isOfStreet ? room.why : street.id)) return;
     byId("why-body").replaceChildren(...(isOfStreet ? whyParts(room.why) : [element("p", "none", street.flows.length ? "Working it out…" : "Flows unknown.")]));
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from kernels.network import Mode
 from tests.dashboards.conftest import Room
-from tests.dashboards.town import SCRIPT_NAME, START_MS, alarm, densities, emissions
+from tests.dashboards.town import FAULT, SCRIPT_NAME, START_MS, alarm, densities, emissions
 
 pytestmark = pytest.mark.browser
 OpenPage = Callable[..., Any]
@@ -181,7 +182,7 @@ def test_an_unknown_segment_or_layer_gets_a_polite_message(open_page: OpenPage) 
     assert "no layer “gravity”" in page.locator("#message").inner_text()
 
 
-def test_the_street_panel_shows_interval_accuracy_and_evidence(room: Room, open_page: OpenPage) -> None:
+def test_the_street_panel_shows_interval_and_accuracy(room: Room, open_page: OpenPage) -> None:
     room.board.apply(densities([33.0, 22.0, 11.0], mode=Mode.TRUCK, accuracy=0.4))
     room.board.close(START_MS + 60_000)
     page = open_page("?segment=we")
@@ -190,7 +191,77 @@ def test_the_street_panel_shows_interval_accuracy_and_evidence(room: Room, open_
     assert rows.count() == 6
     assert rows.nth(0).locator(".interval").get_attribute("title") == "90 % interval 320 to 500"
     assert rows.nth(2).get_attribute("class") == "doubtful"
-    assert "loops L7" in page.locator(".evidence").inner_text()
+
+
+def written(page: Any) -> tuple[list[float], float]:
+    """Parts of the explanation as they are on the screen, and the flow that they lead to."""
+    texts = page.locator("#why .sum td b:only-of-type").all_inner_texts()
+    signs = {ord("\u2212"): "-", ord("\u00b1"): "", ord("\u202f"): ""}
+    numbers = [float(text.translate(signs)) for text in texts if text]
+    return numbers[:-1], numbers[-1]
+
+
+def test_a_street_shows_its_evidence_and_why_it_has_its_flow(room: Room, open_page: OpenPage) -> None:
+    room.control.in_fault.append(FAULT)
+    page = open_page("?segment=we")
+    page.locator("#why .sum").wait_for()
+    parts, flow = written(page)
+    assert sum(parts) == flow == 400
+    assert page.locator(".flows tbody tr").first.locator("td.n").first.inner_text() == "400"
+    assert "probability that the true flow lies within 15 % or GEH 5" in page.locator(".means").inner_text()
+    rows = page.locator(".evidence tbody tr").all_inner_texts()
+    assert rows[0].split() == ["loops", "L7", "S", "car", "E", "412", "400", "0.80", "45", "s"]
+    assert rows[1].split()[:2] == ["telraam", "T2"]
+    assert "stuck since 09:50 reads \u00d7 1.18 (1.05\u20131.33)" in rows[2]
+    assert page.locator(".evidence .weight.low").inner_text() == "0.02"
+
+
+def test_another_flow_of_the_street_is_explained_by_keyboard(room: Room, open_page: OpenPage) -> None:
+    page = open_page("?segment=we")
+    page.locator("#why .sum").wait_for()
+    page.locator("#why-flow").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("twinroom.why.flow === 'car/1'")
+    parts, flow = written(page)
+    assert sum(parts) == flow == 200
+    assert room.control.explained == [(0, 0, Mode.CAR), (0, 1, Mode.CAR)]
+
+
+def test_the_explanation_is_closed_and_opened_again(room: Room, open_page: OpenPage) -> None:
+    page = open_page("?segment=we")
+    page.locator("#why .sum").wait_for()
+    page.keyboard.press("w")
+    page.locator("#why").wait_for(state="hidden")
+    room.board.close(START_MS + 60_000)
+    wait_for_state(page, "s.version === 2")
+    assert len(room.control.explained) == 1  # nobody looks, nobody works
+    page.get_by_role("button", name="Why this flow").click()
+    page.locator("#why .sum").wait_for()
+
+
+def test_an_explanation_of_another_step_is_not_shown(room: Room, open_page: OpenPage) -> None:
+    room.control.flows[Mode.CAR, 0] = 500.0  # fusion is a step ahead of the board
+    page = open_page("?segment=we")
+    page.locator("#why").get_by_text("Working it out").wait_for()
+    room.board.apply(densities([500.0, 120.0, 40.0], at_ms=START_MS + 60_000))
+    room.board.close(START_MS + 60_000)
+    page.locator("#why .sum").wait_for()
+    assert written(page)[1] == 500
+
+
+def test_counters_in_doubt_are_named_and_lead_to_their_street(room: Room, open_page: OpenPage) -> None:
+    page = open_page()
+    page.keyboard.press("f")
+    assert page.locator("#faults").inner_text() == "No counter in doubt."
+    room.control.in_fault.append(FAULT)
+    room.board.close(START_MS + 60_000)
+    wait_for_state(page, "s.faults.length === 1")
+    assert "1 in doubt" in page.locator("#feeds-button").inner_text()
+    row = page.locator("#faults tbody tr").inner_text().split()
+    assert (row[:2], row[-5:-2]) == (["telraam", "T2"], ["\u25a0", "stuck", "09:50"])
+    page.locator("#faults").get_by_role("button").press("Enter")
+    wait_for_state(page, "s.street && s.street.id === 'we'")
+    assert not page.locator("#feeds-panel").is_visible()
 
 
 def test_a_silent_server_greys_the_map(
@@ -207,15 +278,23 @@ def test_a_silent_server_greys_the_map(
 
 
 def test_everything_fits_on_the_screen(room: Room, chromium: Any) -> None:
-    for width, height in ((1920, 1080), (1366, 768)):
+    room.control.in_fault.append(FAULT)
+    for width, height in ((1920, 1080), (1600, 900), (1366, 768), (1280, 800)):
         page = chromium.new_page(viewport={"width": width, "height": height})
         page.goto(f"{room.address}/ops?segment=we")
         page.wait_for_function(DRAWN, timeout=60_000)
+        page.locator("#why .sum").wait_for()
         overflow = page.evaluate(
             "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
         )
         assert overflow == [width, height]
-        for part in ("header", "nav", "aside"):
+        for part in ("header", "nav", "aside", "#why"):
             inner, outer = page.locator(part).evaluate("(e) => [e.scrollWidth, e.clientWidth]")
             assert inner <= outer, (part, width)
+        boxes = [
+            page.locator(part).bounding_box() for part in ("#why", ".legend", ".attribution", ".map-tools")
+        ]
+        for a, b in combinations(boxes, 2):
+            apart = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+            assert apart or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"], (a, b, width)
         page.close()
