@@ -14,24 +14,27 @@ from numpy.typing import NDArray
 from agents.fusion_counters import CounterRows, counter_rows
 from agents.fusion_covariance import edges_of, prepare_kriging
 from agents.fusion_faults import Fault
-from agents.fusion_log import READING, WARM_UP, Readings, StepLog, no_readings
+from agents.fusion_log import PAIR, READING, WARM_UP, Readings, StepLog, no_readings
 from agents.fusion_mode import Estimate, ModeFusion
+from agents.fusion_travel_times import TravelTimes
 from cities.pack import City
 from cities.traffic_week import TrafficWeek
 from kernels.conservation import junctions
 from kernels.network import Direction, Mode
 from kernels.prior import OFFSET_PER_H, Prior
 from kernels.scores import T6_75, T6_95, accuracy, interval
-from kernels.speed import SpeedCorrection, speed_correction, volume_delay_speed
-from streams.observation import Observation
+from kernels.speed import JAM_PER_KM, FundamentalDiagram, SpeedCorrection, measured_weight, speed_correction
+from streams.observation import Observation, Source
 from streams.topics import Batch, Topic
 
 TILE_SEGMENTS = 1_000
+FASTEST = 1.4  # times the free speed of a street
 CYCLING_KMH = 15.0
 WALKING_KMH = 4.7
 TRUCK_KMH, BUS_KMH = 90.0, 60.0
 CAPACITY_PER_H = {Mode.BICYCLE: 3_000.0, Mode.PEDESTRIAN: 8_000.0}  # of a track or pavement, of any class
-SPEED_HALF_LIFE_MS = 3_600_000
+MOTOR = (Mode.CAR, Mode.TRUCK, Mode.BUS)
+NOWHERE = 0, -1, np.nan
 METHOD = "universal kriging on turning shares, prior of crude assignments"
 
 
@@ -130,15 +133,17 @@ class FusionAgent:
     """Flows of every mode that the prior knows on every directed edge.
 
     Consumes
-        observations: counts of loops, radar, counters, Telraam and ANPR passages, with their speeds. Travel
-        times and area readings (Wi-Fi, telecom, bike share) are accepted and not yet used. A counter of both
-        directions is read as their sum; a reading of another direction than its counter's is not used.
+        observations: counts of loops, radar, counters, Telraam and ANPR passages, with their speeds, and
+        travel times between cameras. Area readings (Wi-Fi, telecom, bike share) are accepted and not yet
+        used. A counter of both directions is read as their sum; a reading of another direction than its
+        counter's is not used, nor is a travel time from or to an unknown camera.
     Produces
         densities: every step, all directed edges, in tiles of 1,000 segments. A late or revised reading
         has the steps since its own published again, with a higher revision: at once when it is up to three
         minutes late, else at the next five-minute mark.
     Keeps
-        per counter: windowed count, exposure, speed, credit and doubt; per edge: the posterior variance;
+        per counter: windowed count, exposure, speed, credit and doubt; per edge: the posterior variance; per
+        pair of cameras: windowed travel time;
         readings and states of the last two hours (:class:`agents.fusion_log.StepLog`).
     Guarantees
         Without readings the flows are the prior's at that time of the day. A silent counter fades within
@@ -183,7 +188,8 @@ class FusionAgent:
             for mode, fusion in self._modes.items()
             for row, sensor in enumerate(fusion.counters.sensors)
         }
-        self._speeds = _Speeds(city, self._modes[Mode.CAR].counters, capacity, middles)
+        self._travel_times = TravelTimes(city)
+        self._speeds = _Speeds(city, self._modes[Mode.CAR].counters, self._travel_times, capacity, middles)
         self._tiles = _Tiles(city, list(self._modes))
         self._log = StepLog()
         self._closed: _Closed | None = None
@@ -372,29 +378,40 @@ class FusionAgent:
         self._log.restore(state["log"])
 
     def _states(self) -> dict[str, Any]:
-        return {mode.name.lower(): fusion.snapshot() for mode, fusion in self._modes.items()}
+        modes = {mode.name.lower(): fusion.snapshot() for mode, fusion in self._modes.items()}
+        return {**modes, "travel_times": self._travel_times.snapshot()}
 
     def _restore_states(self, state: Mapping[str, Any]) -> None:
         for mode, fusion in self._modes.items():
             fusion.restore(state[mode.name.lower()])
+        self._travel_times.restore(state["travel_times"])
 
     def _read(self, observations: Iterable[Observation]) -> Readings:
         """Counts of known counters; one that is of no use is kept, for it may replace one that was."""
         found = []
         for reading in observations:
-            mode = reading.mode
-            row = -1 if mode is None else self._row_of.get((reading.sensor, mode), -1)
-            if mode is None or row < 0:
-                continue
-            sensor = self._modes[mode].counters.sensors[row]
-            if reading.source != sensor.source or reading.direction not in ("", sensor.direction):
+            kind, row, value = self._place(reading)
+            if row < 0:
                 continue
             variant = crc32(f"{reading.direction}/{reading.to_sensor}".encode())
             found.append(
-                (mode, row, reading.end_ms, reading.start_ms, variant, reading.count, reading.uptime,
-                 reading.speed_kmh, reading.simulated)
+                (kind, row, reading.end_ms, reading.start_ms, variant, value, reading.uptime,
+                 reading.speed_kmh, reading.simulated, reading.travel_time_s)
             )  # fmt: skip
         return np.array(found, dtype=READING) if found else no_readings()
+
+    def _place(self, reading: Observation) -> tuple[int, int, float]:
+        """Kind, row and count of a reading in the log; row -1 where it has no place."""
+        if reading.source is Source.ANPR and reading.to_sensor:
+            return PAIR, self._travel_times.number_of(reading), reading.vehicles
+        mode = reading.mode
+        row = -1 if mode is None else self._row_of.get((reading.sensor, mode), -1)
+        if mode is None or row < 0:
+            return NOWHERE
+        sensor = self._modes[mode].counters.sensors[row]
+        if reading.source != sensor.source or reading.direction not in ("", sensor.direction):
+            return NOWHERE
+        return mode, row, reading.count
 
     def _take_in(self, readings: Readings, now_ms: int) -> None:
         """Add the readings of a step to the windows of their modes, and look for faults in them."""
@@ -411,6 +428,11 @@ class FusionAgent:
             )
             fusion.faults.add(row, count, exposure, end_ms, end_ms - start_ms)
             fusion.faults.step(now_ms)
+        of_pair = usable[usable["mode"] == PAIR]
+        self._travel_times.add(
+            of_pair["row"].astype(np.int64), of_pair["count"], of_pair["travel_time_s"], of_pair["end_ms"],
+            of_pair["simulated"],
+        )  # fmt: skip
 
     def _publish(
         self, now_ms: int, estimates: Mapping[Mode, Estimate], speeds: Mapping[Mode, NDArray[np.float64]]
@@ -422,6 +444,8 @@ class FusionAgent:
             lo50, hi50 = interval(estimate.log_mean, estimate.log_sd, T6_75)
             lo90, hi90 = interval(estimate.log_mean, estimate.log_sd, T6_95)
             age_s, sources, is_simulated = _freshness(fusion, now_ms)
+            if mode in MOTOR:
+                is_simulated |= self._travel_times.is_simulated(now_ms)
             values = {
                 "flow_per_h": estimate.flow_per_h,
                 "speed_kmh": speeds[mode],
@@ -458,18 +482,20 @@ def _freshness(fusion: ModeFusion, now_ms: int) -> tuple[NDArray[np.float64], ND
 
 
 class _Speeds:
-    """Speeds of all modes from the flows of motor traffic and the speeds that counters measure."""
+    """Speeds of all modes from flows of motor traffic, speeds at counters, times between cameras."""
 
     def __init__(
         self,
         city: City,
         counters: CounterRows,
+        travel_times: TravelTimes,
         capacity_per_h: NDArray[np.float64],
         middles: NDArray[np.float64],
     ) -> None:
         segment = city.car_edges.segment
-        self._free = city.speed_kmh[segment]
-        self._capacity = capacity_per_h[segment]
+        jam = JAM_PER_KM * city.lanes[segment]
+        self._diagram = FundamentalDiagram(city.speed_kmh[segment], capacity_per_h[segment], jam)
+        self._travel_times = travel_times
         self._n_bicycle = city.bicycle_edges.n_edges
         single = np.diff(counters.sees.indptr) == 1
         self._row = np.flatnonzero(single)
@@ -482,17 +508,19 @@ class _Speeds:
         self, now_ms: int, estimates: Mapping[Mode, Estimate], car: ModeFusion
     ) -> dict[Mode, NDArray[np.float64]]:
         """Speed of each edge of each mode [km/h]; a measured speed halves its weight in an hour."""
-        motor = estimates[Mode.CAR].flow_per_h + estimates[Mode.TRUCK].flow_per_h
-        speed = volume_delay_speed(self._free, motor, self._capacity)
+        motor = sum((estimates[m].flow_per_h for m in MOTOR if m in estimates), np.zeros(1))
+        speed = self._diagram.free_speed(motor)
         windows = car.windows
         known = windows.speed_weight[self._row] > 0
         measured = windows.speed[self._row] / np.where(known, windows.speed_weight[self._row], 1.0)
-        age = np.maximum(now_ms - windows.speed_ms[self._row], 0)
-        weight = np.where(known, 0.5 ** (age / SPEED_HALF_LIFE_MS), 0.0)
-        weight[weight < 0.05] = 0.0
+        weight = np.where(known, measured_weight(now_ms - windows.speed_ms[self._row]), 0.0)
         at = speed[self._correction.edge]
         ratio = np.log(np.where(known, np.maximum(measured, 1.0), at) / at)
-        corrected = np.clip(speed * self._correction.factor(ratio, weight), 2.0, 1.4 * self._free)
+        free = self._diagram.free_kmh
+        corrected = np.clip(speed * self._correction.factor(ratio, weight), 2.0, FASTEST * free)
+        on_way = self._travel_times.factor(now_ms, corrected, self._correction.own_share(weight))
+        corrected = np.clip(corrected * on_way, 2.0, FASTEST * free)
+        corrected = self._diagram.possible_speed(motor, corrected)
         return {
             Mode.CAR: corrected,
             Mode.TRUCK: np.minimum(corrected, TRUCK_KMH),

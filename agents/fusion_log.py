@@ -16,8 +16,12 @@ READING = np.dtype(
         ("mode", np.int8), ("row", np.int32), ("end_ms", np.int64), ("start_ms", np.int64),
         ("variant", np.uint32),  # tells readings of one row and interval apart
         ("count", np.float64), ("uptime", np.float64), ("speed_kmh", np.float64), ("simulated", np.bool_),
+        ("travel_time_s", np.float64),
     ]
 )  # fmt: skip
+# In the place of a mode: rows of these are not of a counter but of a pair of cameras, with vehicles as the
+# count, or of an area, with devices.
+PAIR, AREA = 100, 101
 IDENTITY = ("mode", "row", "end_ms", "start_ms", "variant")
 AT_ONCE_MS = 3 * STEP_MS  # cameras and Telraam often miss the grace by seconds: this is taken up at once
 TAKEN_UP_MS = 5 * STEP_MS  # what is later waits for such a mark, so that a scattered feed costs one replay
