@@ -54,17 +54,14 @@ class Explanations:
 
     def _answer(self, question: Question) -> Answer:
         control, segment = self._control, question.segment
-        # first, for fusion may close its next step any moment
-        explanation = control.explain(segment, Direction(question.direction), question.mode)
+        # both of one step: fusion may close its next one while it explains
         evidence = tuple(control.evidence(segment))
+        faults = tuple(f for f in control.faults() if f.segment == segment)
+        explanation = control.explain(segment, Direction(question.direction), question.mode)
         if evidence and not 0 <= question.version - self._gains_version < GAINS_STEPS:
             self._gains, self._gains_version = tuple(control.gains()), question.version
-        return Answer(
-            explanation,
-            evidence,
-            tuple(f for f in control.faults() if f.segment == segment),
-            tuple(g for g in self._gains if g.segment == segment),
-        )
+        gains = tuple(g for g in self._gains if g.segment == segment)
+        return Answer(explanation, evidence, faults, gains)
 
     def close(self) -> None:
         """Let the thread end."""

@@ -120,7 +120,7 @@ def alarm_state(alarm: Alarm, clock: Clock) -> State:
     """One line of the alarm list."""
     shape, letter = SHAPES[alarm.rank]
     detail = ""
-    if math.isfinite(alarm.value):
+    if math.isfinite(alarm.value) and alarm.unit != "fault":  # a fault is there or not: nothing to measure
         detail = f"{number(alarm.value, 1)} {alarm.unit}"
         if math.isfinite(alarm.threshold):
             detail += f" {'>' if alarm.is_active else 'of'} {number(alarm.threshold, 1)}"

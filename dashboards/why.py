@@ -109,7 +109,7 @@ def score_state(flow: ModeFlow) -> State:
     low, high = (float(v[0]) for v in accuracy_band(np.array([flow.flow_per_h])))
     return {
         "value": number(flow.accuracy, 2),
-        "text": "probability that the true flow lies within 15 % or GEH 5 of this: "
+        "text": "probability that the true flow lies within 15\u00a0% or GEH\u00a05 of this: "
         f"{number(low)} to {number(high)}/h",
         "doubtful": bool(flow.accuracy < 0.5),
     }
@@ -129,11 +129,12 @@ class WhyView:
             "at": self._clock.local(now_ms, "%H:%M:%S"),
             "parts": [] if answer.explanation is None else parts_state(answer.explanation, flow),
             "score": score_state(flow),
-            "evidence": self.evidence(segment, answer),
+            "evidence": self.evidence(segment, flow, answer),
         }
 
-    def evidence(self, segment: int, answer: Answer) -> list[State]:
-        """Counters on a street, the weightiest first; then those in doubt that say nothing now."""
+    def evidence(self, segment: int, flow: ModeFlow, answer: Answer) -> list[State]:
+        """Counters on a street: those of the explained flow, then the others, the weightiest first; then
+        those in doubt that say nothing now."""
         fault_of = {(f.sensor, f.mode): f for f in answer.faults}
         gain_of = {(g.sensor, g.mode): g for g in answer.gains}
         lines = []
@@ -154,8 +155,10 @@ class WhyView:
                 "fault": e.fault,
                 "detail": "" if fault is None else f"since {self._since(fault.since_ms)}",
                 "gain": "" if gain is None else gain_text(gain),
+                "is_explained": e.mode is flow.mode and direction in (None, flow.direction),
             }
             lines.append(line)
+        lines.sort(key=lambda line: not line["is_explained"])
         return lines + [self._silent(f) for f in fault_of.values()]
 
     def _silent(self, fault: SensorFault) -> State:
@@ -164,7 +167,7 @@ class WhyView:
             "sensor": f"{fault.source} {fault.sensor}", "mode": fault.mode.name.lower(), "heading": "",
             "reading": UNKNOWN, "expected": UNKNOWN, "weight": "0", "share": 0.0, "is_low": True,
             "age": UNKNOWN, "simulated": False, "fault": fault.fault,
-            "detail": f"since {self._since(fault.since_ms)}", "gain": "",
+            "detail": f"since {self._since(fault.since_ms)}", "gain": "", "is_explained": False,
         }  # fmt: skip
 
     def faults(self, faults: Sequence[SensorFault]) -> list[State]:

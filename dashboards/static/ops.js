@@ -223,7 +223,7 @@
         element("td", "n", flow.accuracy), element("td", "n", flow.speed), element("td", "n dim", flow.age));
     });
     return element("table", "flows", null,
-      header(["Mode"], ["/h", "n"], ["90 % interval"], ["Acc.", "n"], ["km/h", "n"], ["Age", "n"]), element("tbody", "", null, ...rows));
+      header(["Mode"], ["/h", "n"], ["90 %"], ["Acc.", "n"], ["km/h", "n"], ["Age", "n"]), element("tbody", "", null, ...rows));
   }
   function levels(items) {
     return element("div", "levels", null, ...items.map((item) => {
@@ -289,17 +289,18 @@
   function evidenceTable(items) {
     const rows = items.flatMap((item) => {
       const name = element("td", "wide", item.sensor);
-      name.title = item.sensor;
+      name.title = [item.sensor, item.gain].filter(Boolean).join(": ");
       if (item.simulated) name.append(" ", element("b", "badge", "S"));
       const weight = element("td", item.is_low ? "n weight low" : "n weight", item.weight);
       weight.style.setProperty("--share", `${100 * item.share}%`);
-      const line = element("tr", "", null, name, element("td", "dim", `${item.mode} ${item.heading}`), element("td", "n", item.reading),
+      const line = element("tr", item.is_explained ? "explained" : "", null, name, element("td", "dim", `${item.mode} ${item.heading}`), element("td", "n", item.reading),
         element("td", "n", item.expected), weight, element("td", "n dim", item.age));
-      if (!item.fault && !item.gain) return [line];
+      const gain = item.is_explained ? item.gain : "";
+      if (!item.fault && !gain) return [line];
       const detail = element("td", "detail", null);
       detail.colSpan = 6;
       if (item.fault) detail.append(element("b", "badge fault", `■ ${item.fault}`), ` ${item.detail} `);
-      detail.append(item.gain);
+      detail.append(gain);
       return [line, element("tr", "detail", null, detail)];
     });
     return element("table", "evidence", null,

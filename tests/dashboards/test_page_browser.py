@@ -208,7 +208,10 @@ def test_a_street_shows_its_evidence_and_why_it_has_its_flow(room: Room, open_pa
     parts, flow = written(page)
     assert sum(parts) == flow == 400
     assert page.locator(".flows tbody tr").first.locator("td.n").first.inner_text() == "400"
-    assert "probability that the true flow lies within 15 % or GEH 5" in page.locator(".means").inner_text()
+    assert (
+        "probability that the true flow lies within 15\u00a0% or GEH\u00a05"
+        in page.locator(".means").inner_text()
+    )
     rows = page.locator(".evidence tbody tr").all_inner_texts()
     assert rows[0].split() == ["loops", "L7", "S", "car", "E", "412", "400", "0.80", "45", "s"]
     assert rows[1].split()[:2] == ["telraam", "T2"]

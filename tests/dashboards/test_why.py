@@ -98,7 +98,7 @@ def test_the_score_says_what_it_is_the_probability_of() -> None:
     score = score_state(FLOW)
     assert score["value"] == "0.58"
     # GEH 5 of 400: 406.25 -+ sqrt(39.0625 + 25 * 400)
-    assert score["text"].endswith("within 15 % or GEH 5 of this: 306 to 506/h")
+    assert score["text"].endswith("within 15\u00a0% or GEH\u00a05 of this: 306 to 506/h")
     assert score_state(replace(FLOW, accuracy=0.4))["doubtful"]
 
 
@@ -115,8 +115,11 @@ def test_an_explanation_of_another_step_is_told_from_that_of_the_flow_shown() ->
     assert not is_of(explanation(401.0), FLOW)
 
 
-def test_evidence_is_sorted_by_weight_and_a_fault_comes_with_its_time(view: WhyView) -> None:
-    loop, camera = view.evidence(0, Answer(None, (CAMERA, EVIDENCE), (FAULT,), (GAIN,)))
+def test_evidence_of_the_explained_flow_comes_first_and_a_fault_with_its_time(view: WhyView) -> None:
+    bicycles = replace(EVIDENCE, mode=Mode.BICYCLE, weight=0.99)
+    answer = Answer(None, (bicycles, CAMERA, EVIDENCE), (FAULT,), (GAIN,))
+    loop, camera, other = view.evidence(0, FLOW, answer)
+    assert (other["mode"], other["is_explained"]) == ("bicycle", False)
     assert (loop["sensor"], loop["heading"], loop["weight"]) == ("loops L7", "E", "0.80")
     assert (loop["fault"], loop["detail"], loop["gain"], loop["is_low"]) == ("", "", "", False)
     assert (camera["weight"], camera["is_low"], camera["fault"]) == ("0.02", True, "stuck")
@@ -126,7 +129,7 @@ def test_evidence_is_sorted_by_weight_and_a_fault_comes_with_its_time(view: WhyV
 
 def test_a_counter_in_doubt_whose_readings_are_too_old_is_still_named(view: WhyView) -> None:
     silent = replace(FAULT, sensor="L9", source="loops", fault="silent")
-    (line,) = view.evidence(0, Answer(None, (), (silent,), ()))
+    (line,) = view.evidence(0, FLOW, Answer(None, (), (silent,), ()))
     assert (line["sensor"], line["reading"], line["fault"]) == ("loops L9", "\u2013", "silent")
 
 
