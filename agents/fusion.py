@@ -11,10 +11,11 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.fusion_areas import AreaEvidence, Areas
 from agents.fusion_counters import CounterRows, counter_rows
 from agents.fusion_covariance import edges_of, prepare_kriging
 from agents.fusion_faults import Fault
-from agents.fusion_log import PAIR, READING, WARM_UP, Readings, StepLog, no_readings
+from agents.fusion_log import AREA, PAIR, READING, WARM_UP, Readings, StepLog, no_readings
 from agents.fusion_mode import Estimate, ModeFusion
 from agents.fusion_travel_times import TravelTimes
 from cities.pack import City
@@ -127,6 +128,7 @@ class _Closed:
     newest_ms: Mapping[Mode, NDArray[np.int64]]
     simulated: Mapping[Mode, NDArray[np.bool_]]
     faults: Sequence[SensorFault]
+    areas: Sequence[AreaEvidence]
 
 
 class FusionAgent:
@@ -134,16 +136,17 @@ class FusionAgent:
 
     Consumes
         observations: counts of loops, radar, counters, Telraam and ANPR passages, with their speeds, and
-        travel times between cameras. Area readings (Wi-Fi, telecom, bike share) are accepted and not yet
-        used. A counter of both directions is read as their sum; a reading of another direction than its
-        counter's is not used, nor is a travel time from or to an unknown camera.
+        travel times between cameras. Devices in areas (Wi-Fi, telecom) teach their penetrations and move no
+        flow; bike share is accepted and not used. A counter of both directions is read as their sum; a
+        reading of another direction than its counter's is not used, nor is a travel time from or to an
+        unknown camera.
     Produces
         densities: every step, all directed edges, in tiles of 1,000 segments. A late or revised reading
         has the steps since its own published again, with a higher revision: at once when it is up to three
         minutes late, else at the next five-minute mark.
     Keeps
         per counter: windowed count, exposure, speed, credit and doubt; per edge: the posterior variance; per
-        pair of cameras: windowed travel time;
+        pair of cameras: windowed travel time; per area: penetration;
         readings and states of the last two hours (:class:`agents.fusion_log.StepLog`).
     Guarantees
         Without readings the flows are the prior's at that time of the day. A silent counter fades within
@@ -190,6 +193,7 @@ class FusionAgent:
         }
         self._travel_times = TravelTimes(city)
         self._speeds = _Speeds(city, self._modes[Mode.CAR].counters, self._travel_times, capacity, middles)
+        self._areas = Areas(city, list(self._modes), middles)
         self._tiles = _Tiles(city, list(self._modes))
         self._log = StepLog()
         self._closed: _Closed | None = None
@@ -209,6 +213,7 @@ class FusionAgent:
             {m: f.windows.newest_ms.copy() for m, f in self._modes.items()},
             {m: f.windows.simulated.copy() for m, f in self._modes.items()},
             self._found_faults(),
+            self._areas.evidence(now_ms),
         )
         return [*revised, *self._publish(now_ms, estimates, speeds)]
 
@@ -246,7 +251,10 @@ class FusionAgent:
         with ThreadPoolExecutor(len(self._modes)) as pool:
             found = pool.map(lambda f, scale: f.estimate(now_ms, scale), self._modes.values(), scales)
             estimates = dict(zip(self._modes, found, strict=True))
-        return estimates, self._speeds.of(now_ms, estimates, self._modes[Mode.CAR])
+        speeds = self._speeds.of(now_ms, estimates, self._modes[Mode.CAR])
+        rows = self._log.rows(now_ms)
+        self._areas.learn(rows[rows["mode"] == AREA], estimates, speeds)
+        return estimates, speeds
 
     def _advance_unread(self, now_ms: int) -> None:
         for mode, fusion in self._modes.items():
@@ -359,6 +367,11 @@ class FusionAgent:
         closed = self._closed
         return [] if closed is None else list(closed.faults)
 
+    def areas(self) -> list[AreaEvidence]:
+        """What telecom cells and Wi-Fi zones said up to the last closed step; from any thread."""
+        closed = self._closed
+        return [] if closed is None else list(closed.areas)
+
     def _found_faults(self) -> list[SensorFault]:
         found = []
         for mode, fusion in self._modes.items():
@@ -379,12 +392,13 @@ class FusionAgent:
 
     def _states(self) -> dict[str, Any]:
         modes = {mode.name.lower(): fusion.snapshot() for mode, fusion in self._modes.items()}
-        return {**modes, "travel_times": self._travel_times.snapshot()}
+        return {**modes, "travel_times": self._travel_times.snapshot(), "areas": self._areas.snapshot()}
 
     def _restore_states(self, state: Mapping[str, Any]) -> None:
         for mode, fusion in self._modes.items():
             fusion.restore(state[mode.name.lower()])
         self._travel_times.restore(state["travel_times"])
+        self._areas.restore(state["areas"])
 
     def _read(self, observations: Iterable[Observation]) -> Readings:
         """Counts of known counters; one that is of no use is kept, for it may replace one that was."""
@@ -404,6 +418,8 @@ class FusionAgent:
         """Kind, row and count of a reading in the log; row -1 where it has no place."""
         if reading.source is Source.ANPR and reading.to_sensor:
             return PAIR, self._travel_times.number_of(reading), reading.vehicles
+        if reading.source in (Source.WIFI, Source.TELECOM):
+            return AREA, self._areas.number_of(reading), reading.devices
         mode = reading.mode
         row = -1 if mode is None else self._row_of.get((reading.sensor, mode), -1)
         if mode is None or row < 0:
