@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
 
 from agents.fusion_counters import CounterRows
 from agents.fusion_faults import FaultWatch, witnesses
@@ -291,7 +291,9 @@ class ModeFusion:
             return np.zeros(0), float(change)
         solution = solve(self.kriging, readings.active, readings.deviation, readings.noise, readings.carry)
         row = np.asarray(self.kriging.k_es[edge], dtype=np.float64)[readings.active]
-        by_row = mean * row * solution.carry * solution.alpha
+        # The weight of a reading times what it deviates; covariance times alpha adds up too, but its parts cancel.
+        weight = cho_solve((solution.lower, True), row * solution.carry, check_finite=False)
+        by_row = mean * weight * readings.deviation
         return by_row, float(change - by_row.sum())
 
     def _log_expected(self, readings: Readings, residual: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -113,9 +113,7 @@ def _from_population(city: City) -> NDArray[np.float64]:
     table = pd.read_csv(path)
     missing = {"lon", "lat", "people"} - set(table.columns)
     if missing:
-        raise CityError(
-            f"{path}: {', '.join(sorted(missing))}: got no such column, expected lon,lat,people"
-        )
+        raise CityError(f"{path}: {', '.join(sorted(missing))}: got no such column, expected lon,lat,people")
     bad = table[~(table.people >= 0)]
     if len(bad):
         raise CityError(

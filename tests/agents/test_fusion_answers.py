@@ -54,6 +54,7 @@ def test_a_street_with_a_counter_is_moved_most_by_it(city: City, prior: Prior) -
     why = agent.explain(sensor.segment, Direction[sensor.direction.upper()], Mode.CAR)
     assert why is not None
     assert why.counters[0].sensor == "L1"
+    assert 0.5 < why.counters[0].moved_per_h / (why.flow_per_h - why.prior_per_h) < 1.5
     assert why.counters[0].distance_m == pytest.approx(0.0, abs=1.0)
 
 

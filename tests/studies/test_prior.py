@@ -16,7 +16,6 @@ from kernels.network import Mode
 from studies.demand import build_zones, draw_demand
 from studies.prior import main, prepare_prior
 
-
 FEW = {Mode.CAR: 40, Mode.BICYCLE: 20, Mode.PEDESTRIAN: 10}
 
 
