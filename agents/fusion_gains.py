@@ -11,7 +11,7 @@ from agents.fusion_counters import CounterRows
 
 # Readings of an exponential window of 15 min are independent after two of them.
 INDEPENDENT_MS = 30 * 60_000
-LEAST_PER_H = 5.0  # beneath it a ratio is chance
+LEAST_PER_H = 20.0  # beneath it the logarithm of a ratio is chance, and skewed
 FORGET_PER_DAY = 0.9  # a camera is moved or cleaned now and then
 
 
@@ -54,6 +54,7 @@ class Gains:
         now_ms: int,
         rate_per_h: NDArray[np.float64],
         count: NDArray[np.float64],
+        chance: NDArray[np.float64],
         relative_sd: NDArray[np.float64],
         fresh: NDArray[np.bool_],
     ) -> None:
@@ -64,6 +65,7 @@ class Gains:
         now_ms : int
         rate_per_h : windowed rate [1/h]
         count : vehicles in the window
+        chance : part of Poisson's variance that is left in the count
         relative_sd : error of a reading beyond chance
         fresh : rows with a reading of now
         """
@@ -77,9 +79,9 @@ class Gains:
         usable &= (rate_per_h[row] >= LEAST_PER_H) & (rate_per_h[reference] >= LEAST_PER_H)
         row, reference = row[usable], reference[usable]
         ratio = np.log(rate_per_h[row] / rate_per_h[reference])
-        # An exponential window has half the variance of a box with the same count.
         variance = relative_sd[row] ** 2 + relative_sd[reference] ** 2
-        variance += 0.5 / np.maximum(count[row], 1.0) + 0.5 / np.maximum(count[reference], 1.0)
+        variance += chance[row] / np.maximum(count[row], 1.0)
+        variance += chance[reference] / np.maximum(count[reference], 1.0)
         information = since / INDEPENDENT_MS / variance
         np.add.at(self.information, self._site[row], information)
         np.add.at(self.weighted, self._site[row], information * ratio)

@@ -229,8 +229,8 @@ class ModeFusion:
         windows = self.windows
         exposure = np.where(windows.exposure > 0, windows.exposure, np.inf) * self.counters.detection
         self.gains.learn(
-            now_ms, windows.count / exposure * scale, windows.count, self.counters.relative_sd,
-            windows.fresh(now_ms),
+            now_ms, windows.count / exposure * scale, windows.count, windows.squared / exposure,
+            self.counters.relative_sd, windows.fresh(now_ms),
         )  # fmt: skip
 
     def _judge(self, readings: Readings, solution: Solution) -> None:
@@ -291,7 +291,7 @@ class ModeFusion:
             return np.zeros(0), float(change)
         solution = solve(self.kriging, readings.active, readings.deviation, readings.noise, readings.carry)
         row = np.asarray(self.kriging.k_es[edge], dtype=np.float64)[readings.active]
-        # The weight of a reading times what it deviates; covariance times alpha adds up too, but its parts cancel.
+        # Weight of a reading times its deviation; covariance times alpha adds up too, but its parts cancel.
         weight = cho_solve((solution.lower, True), row * solution.carry, check_finite=False)
         by_row = mean * weight * readings.deviation
         return by_row, float(change - by_row.sum())

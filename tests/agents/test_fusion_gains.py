@@ -31,7 +31,7 @@ def learn(gains: Gains, log_gain: float, hours: float, seed: int = 1) -> None:
         passed = rng.poisson(50.0, 3)
         count = passed * np.exp([log_gain, log_gain, 0.0])
         gains.learn(
-            (k + 1) * STEP_MS, count * 4.0, passed.astype(float), np.array([0.15, 0.15, 0.05]),
+            (k + 1) * STEP_MS, count * 4.0, passed.astype(float), np.ones(3), np.array([0.15, 0.15, 0.05]),
             np.ones(3, dtype=np.bool_),
         )  # fmt: skip
 
@@ -65,7 +65,13 @@ def test_without_a_loop_on_the_street_nothing_is_learnt() -> None:
 
 def test_a_ratio_heard_again_within_its_window_adds_no_second_observation() -> None:
     often, once = Gains(counters(beside=True)), Gains(counters(beside=True))
-    args = (np.full(3, 200.0), np.full(3, 50.0), np.array([0.15, 0.15, 0.05]), np.ones(3, dtype=np.bool_))
+    args = (
+        np.full(3, 200.0),
+        np.full(3, 50.0),
+        np.ones(3),
+        np.array([0.15, 0.15, 0.05]),
+        np.ones(3, dtype=np.bool_),
+    )
     for ms in range(0, INDEPENDENT_MS + 1, 60_000):
         often.learn(ms + 1, *args)
     for ms in (1, INDEPENDENT_MS + 1):
