@@ -11,12 +11,15 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.fusion_answers import Contribution, Evidence, Explanation, Gain, LeftOut, SensorFault
 from agents.fusion_areas import AreaEvidence, Areas
-from agents.fusion_counters import CounterRows, counter_rows
+from agents.fusion_counters import counter_rows
 from agents.fusion_covariance import edges_of, prepare_kriging
 from agents.fusion_faults import Fault
 from agents.fusion_log import AREA, PAIR, READING, WARM_UP, Readings, StepLog, no_readings
 from agents.fusion_mode import Estimate, ModeFusion
+from agents.fusion_speeds import MOTOR, Speeds
+from agents.fusion_tiles import Tiles
 from agents.fusion_travel_times import TravelTimes
 from cities.pack import City
 from cities.traffic_week import TrafficWeek
@@ -24,98 +27,12 @@ from kernels.conservation import junctions
 from kernels.network import Direction, Mode
 from kernels.prior import OFFSET_PER_H, Prior
 from kernels.scores import T6_75, T6_95, accuracy, interval
-from kernels.speed import JAM_PER_KM, FundamentalDiagram, SpeedCorrection, measured_weight, speed_correction
 from streams.observation import Observation, Source
 from streams.topics import Batch, Topic
 
-TILE_SEGMENTS = 1_000
-FASTEST = 1.4  # times the free speed of a street
-CYCLING_KMH = 15.0
-WALKING_KMH = 4.7
-TRUCK_KMH, BUS_KMH = 90.0, 60.0
 CAPACITY_PER_H = {Mode.BICYCLE: 3_000.0, Mode.PEDESTRIAN: 8_000.0}  # of a track or pavement, of any class
-MOTOR = (Mode.CAR, Mode.TRUCK, Mode.BUS)
 NOWHERE = 0, -1, np.nan
 METHOD = "universal kriging on turning shares, prior of crude assignments"
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What one counter says of a street: its reading against the published flow, and its say in it."""
-
-    sensor: str
-    source: str
-    mode: Mode
-    direction: str
-    reading_per_h: float
-    expected_per_h: float
-    weight: float
-    age_s: float
-    simulated: bool
-    fault: str
-
-
-@dataclass(frozen=True, slots=True)
-class SensorFault:
-    """What is wrong with a counter: stuck, zero, spiking, drifting, silent or contradicting."""
-
-    sensor: str
-    source: str
-    mode: Mode
-    segment: int
-    fault: str
-    since_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """One counter and what all others say of it; ``log_sd`` is of the reading about that, noise included."""
-
-    sensor: str
-    source: str
-    mode: Mode
-    segment: int
-    direction: str
-    reading_per_h: float
-    expected_per_h: float
-    log_residual: float
-    log_sd: float
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """Log of what a counter reads for each vehicle it should, beyond the known share it detects."""
-
-    sensor: str
-    mode: Mode
-    segment: int
-    log_gain: float
-    log_sd: float
-    has_reference: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """What a source moved the flow of one edge by, against the flow before any sensor."""
-
-    sensor: str
-    source: str
-    moved_per_h: float
-    distance_m: float
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Flow of an edge as a sum: prior, counters, and what conservation and limits did [1/h].
-
-    ``counters`` are all, the greatest first; with ``prior_per_h`` and ``balance_per_h`` they add up to
-    ``flow_per_h``.
-    """
-
-    prior_per_h: float
-    flow_per_h: float
-    balance_per_h: float
-    counters: tuple[Contribution, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +109,9 @@ class FusionAgent:
             for row, sensor in enumerate(fusion.counters.sensors)
         }
         self._travel_times = TravelTimes(city)
-        self._speeds = _Speeds(city, self._modes[Mode.CAR].counters, self._travel_times, capacity, middles)
+        self._speeds = Speeds(city, self._modes[Mode.CAR].counters, self._travel_times, capacity, middles)
         self._areas = Areas(city, list(self._modes), middles)
-        self._tiles = _Tiles(city, list(self._modes))
+        self._tiles = Tiles(city, list(self._modes))
         self._log = StepLog()
         self._closed: _Closed | None = None
 
@@ -495,107 +412,3 @@ def _freshness(fusion: ModeFusion, now_ms: int) -> tuple[NDArray[np.float64], ND
     sources = np.bincount(sees.indices[fresh[row]], minlength=sees.shape[1]).astype(np.float64)
     used = windows.active(now_ms)
     return np.where(np.isinf(age), np.nan, age), sources, bool(windows.simulated[used].any())
-
-
-class _Speeds:
-    """Speeds of all modes from flows of motor traffic, speeds at counters, times between cameras."""
-
-    def __init__(
-        self,
-        city: City,
-        counters: CounterRows,
-        travel_times: TravelTimes,
-        capacity_per_h: NDArray[np.float64],
-        middles: NDArray[np.float64],
-    ) -> None:
-        segment = city.car_edges.segment
-        jam = JAM_PER_KM * city.lanes[segment]
-        self._diagram = FundamentalDiagram(city.speed_kmh[segment], capacity_per_h[segment], jam)
-        self._travel_times = travel_times
-        self._n_bicycle = city.bicycle_edges.n_edges
-        single = np.diff(counters.sees.indptr) == 1
-        self._row = np.flatnonzero(single)
-        edge = counters.sees.indices[counters.sees.indptr[:-1][single]].astype(np.int64)
-        self._correction: SpeedCorrection = speed_correction(
-            middles[segment], city.road_class[segment].astype(np.int64), edge
-        )
-
-    def of(
-        self, now_ms: int, estimates: Mapping[Mode, Estimate], car: ModeFusion
-    ) -> dict[Mode, NDArray[np.float64]]:
-        """Speed of each edge of each mode [km/h]; a measured speed halves its weight in an hour."""
-        motor = sum((estimates[m].flow_per_h for m in MOTOR if m in estimates), np.zeros(1))
-        speed = self._diagram.free_speed(motor)
-        windows = car.windows
-        known = windows.speed_weight[self._row] > 0
-        measured = windows.speed[self._row] / np.where(known, windows.speed_weight[self._row], 1.0)
-        weight = np.where(known, measured_weight(now_ms - windows.speed_ms[self._row]), 0.0)
-        at = speed[self._correction.edge]
-        ratio = np.log(np.where(known, np.maximum(measured, 1.0), at) / at)
-        free = self._diagram.free_kmh
-        corrected = np.clip(speed * self._correction.factor(ratio, weight), 2.0, FASTEST * free)
-        on_way = self._travel_times.factor(now_ms, corrected, self._correction.own_share(weight))
-        corrected = np.clip(corrected * on_way, 2.0, FASTEST * free)
-        corrected = self._diagram.possible_speed(motor, corrected)
-        return {
-            Mode.CAR: corrected,
-            Mode.TRUCK: np.minimum(corrected, TRUCK_KMH),
-            Mode.BUS: np.minimum(corrected, BUS_KMH),
-            Mode.BICYCLE: np.full(self._n_bicycle, CYCLING_KMH),
-            Mode.PEDESTRIAN: np.full(self._n_bicycle, WALKING_KMH),
-        }
-
-
-class _Tiles:
-    """Order of all rows of all modes by tile, and the batches of one step."""
-
-    decimals: Mapping[str, int] = {
-        "flow_per_h": 1, "speed_kmh": 1, "density_per_km": 2, "lo50": 1, "hi50": 1, "lo90": 1, "hi90": 1,
-        "log_sd": 3, "accuracy": 3, "age_s": 0, "sources": 0,
-    }  # fmt: skip
-
-    def __init__(self, city: City, modes: Sequence[Mode]) -> None:
-        edges = [edges_of(city, mode) for mode in modes]
-        segment = np.concatenate([e.segment for e in edges])
-        self._order = np.argsort(segment // TILE_SEGMENTS, kind="stable")
-        self._segment = segment[self._order]
-        self._direction = np.concatenate([e.direction for e in edges])[self._order]
-        self._mode = np.repeat(np.array(modes, dtype=np.int8), [e.n_edges for e in edges])[self._order]
-        tile = self._segment // TILE_SEGMENTS
-        first = np.flatnonzero(np.diff(tile, prepend=-1))
-        self._tiles = [
-            (int(tile[a]), slice(int(a), int(b)))
-            for a, b in zip(first, np.append(first[1:], tile.size), strict=True)
-        ]
-
-    def batches(
-        self,
-        now_ms: int,
-        columns: Mapping[str, Sequence[NDArray[Any]]],
-        simulated: NDArray[np.bool_],
-        attributes: Mapping[str, Any],
-        faults: Sequence[SensorFault],
-    ) -> list[Batch]:
-        """Round to the published decimals and cut into tiles, each with the faults of its counters."""
-        table: dict[str, NDArray[Any]] = {
-            "segment": self._segment, "direction": self._direction, "mode": self._mode,
-        }  # fmt: skip
-        for name, parts in columns.items():
-            values = np.round(np.concatenate(parts), self.decimals[name])[self._order]
-            table[name] = values.astype(np.int16 if name == "sources" else np.float32)
-        table["simulated"] = simulated[self._order]
-        of_tile: dict[int, list[list[Any]]] = {}
-        for f in faults:
-            of_tile.setdefault(f.segment // TILE_SEGMENTS, []).append(
-                [f.sensor, f.mode.name.lower(), f.segment, f.fault, f.since_ms]
-            )
-        return [
-            Batch(
-                topic=Topic.DENSITIES,
-                key=f"t{tile}",
-                time_ms=now_ms,
-                columns={name: values[at] for name, values in table.items()},
-                attributes={**attributes, "faults": of_tile.get(tile, [])},
-            )
-            for tile, at in self._tiles
-        ]

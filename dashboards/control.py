@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from agents.fusion import Evidence, Explanation, Gain, SensorFault
+from agents.fusion_answers import Evidence, Explanation, Gain, SensorFault
 from kernels.network import Direction, Mode
 
 

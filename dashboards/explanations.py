@@ -6,7 +6,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from agents.fusion import Evidence, Explanation, Gain, SensorFault
+from agents.fusion_answers import Evidence, Explanation, Gain, SensorFault
 from dashboards.control import Control
 from kernels.network import Direction, Mode
 

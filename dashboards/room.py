@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from agents.engines.embedded import EmbeddedEngine
-from agents.fusion import Evidence, Explanation, FusionAgent, Gain, SensorFault
+from agents.fusion import FusionAgent
+from agents.fusion_answers import Evidence, Explanation, Gain, SensorFault
 from kernels.network import Direction, Mode
 from streams.player import Player, PlayerStatus
 from streams.topics import Batch, Topic

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from agents.fusion import Explanation, Gain, SensorFault
+from agents.fusion_answers import Explanation, Gain, SensorFault
 from cities.pack import City
 from dashboards.board import ModeFlow
 from dashboards.explanations import Answer

@@ -16,7 +16,8 @@ import numpy as np
 import orjson
 
 from agents.engines.embedded import EmbeddedEngine
-from agents.fusion import FusionAgent, LeftOut
+from agents.fusion import FusionAgent
+from agents.fusion_answers import LeftOut
 from cities.cache import Progress
 from cities.pack import City
 from kernels.network import Direction, Mode

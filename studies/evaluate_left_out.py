@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.fusion import LeftOut
+from agents.fusion_answers import LeftOut
 from cities.pack import City
 from kernels.network import Mode
 from kernels.prior import OFFSET_PER_H

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.fusion import LeftOut
+from agents.fusion_answers import LeftOut
 from cities.pack import City
 from cities.traffic_week import TrafficWeek
 from kernels.network import Direction

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.fusion import Contribution, Explanation
+from agents.fusion_answers import Contribution, Explanation
 from cities.pack import City
 from dashboards.board import ModeFlow
 from dashboards.explanations import Answer, Explanations, Question

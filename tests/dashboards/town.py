@@ -11,7 +11,7 @@ import orjson
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from agents.fusion import Contribution, Evidence, Explanation, Gain, SensorFault
+from agents.fusion_answers import Contribution, Evidence, Explanation, Gain, SensorFault
 from cities.pack import City, load_city
 from dashboards.board import Board
 from kernels.network import Direction, Mode

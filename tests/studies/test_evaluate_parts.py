@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agents.fusion import LeftOut
+from agents.fusion_answers import LeftOut
 from cities.pack import City, load_city
 from kernels.network import Mode
 from kernels.profile import DEFAULT_HOURLY, day_profile
