@@ -57,9 +57,11 @@ def features(
     road_class: NDArray[np.int64],
     responses: NDArray[np.float32],
     probe_log_flow: NDArray[np.float32] | None = None,
+    class_weight: float = 1.0,
 ) -> NDArray[np.float64]:
-    """Phi = [0.7 [3, v, v^2 / 2, class, v / 2 x class], responses / a_f], v = (mu - 4) / 1.5.
+    """Phi = [0.7 [3, v, v^2 / 2, c class, v / 2 x class], responses / a_f], v = (mu - 4) / 1.5.
 
+    ``class_weight`` c is how far the prior may be off for a whole class, in the usual 25 %.
     With a history of floating cars, their own v and its difference from the prior's come with it. Shape
     (n_edges, 3 + 2 n_classes + n_guesses), two more with floating cars.
     """
@@ -67,7 +69,13 @@ def features(
     _, group = np.unique(road_class, return_inverse=True)
     dummies = np.eye(int(group.max(initial=-1)) + 1)[group]
     level = v[:, None]
-    columns = [np.full((v.size, 1), 3.0), level, level**2 / 2.0, dummies, level / 2.0 * dummies]
+    columns = [
+        np.full((v.size, 1), 3.0),
+        level,
+        level**2 / 2.0,
+        class_weight * dummies,
+        level / 2.0 * dummies,
+    ]
     if probe_log_flow is not None:
         by_probes = (probe_log_flow[:, None] - 4.0) / 1.5
         columns += [by_probes, PROBE_SCALE * (by_probes - level)]
@@ -83,6 +91,7 @@ def build_kriging(
     xy: NDArray[np.float64],
     road_class: NDArray[np.int64],
     stream: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    class_weight: float = 1.0,
 ) -> Kriging:
     """Covariances of a mode with its counter rows.
 
@@ -98,9 +107,13 @@ def build_kriging(
     road_class : (n_edges,) int64
     stream : pair, optional
         Result of :func:`stream_covariance` for these rows, when it is shared by modes.
+    class_weight : float
+        See :func:`features`.
     """
     columns, diagonal = stream if stream is not None else stream_covariance(root, rows)
-    phi = features(prior.log_mean(REFERENCE_SCALE), road_class, prior.responses, prior.probe_log_flow)
+    phi = features(
+        prior.log_mean(REFERENCE_SCALE), road_class, prior.responses, prior.probe_log_flow, class_weight
+    )
     ensemble_sd = ENSEMBLE_SD if prior.probe_log_flow is None else PROBE_ENSEMBLE_SD
     anomalies = prior.anomalies.astype(np.float64)
     phi_s, anomalies_s = (rows @ phi).astype(np.float32), (rows @ anomalies).astype(np.float32)

@@ -131,7 +131,7 @@ def test_counters_take_a_quarter_off_the_priors_error_where_there_is_none(outcom
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_about_as_often_as_they_say(outcome: Outcome) -> None:
-    for mode, least in ((Mode.CAR, 0.87), (Mode.TRUCK, 0.85), (Mode.BICYCLE, 0.85)):
+    for mode, least in ((Mode.CAR, 0.87), (Mode.TRUCK, 0.85), (Mode.BICYCLE, 0.80)):
         truth, column = outcome.truth[mode], outcome.columns[mode]
         held = (column["lo90"] <= truth) & (truth <= column["hi90"])
         assert least <= held[outcome.unsensored[mode]].mean() <= 0.995

@@ -167,5 +167,7 @@ def test_features_do_not_depend_on_the_codes_of_classes() -> None:
     codes = RNG.integers(0, 3, 20)
     none = np.zeros((20, 0), np.float32)
     assert np.array_equal(features(mean, codes, none), features(mean, codes * 10 + 5, none))
-    assert features(mean, codes).shape == (20, 9)
-    assert features(np.array([4.0]), np.array([1]))[0, 0] == pytest.approx(2.1)
+    assert features(mean, codes, none).shape == (20, 9)
+    assert features(np.array([4.0]), np.array([1]), none[:1])[0, 0] == pytest.approx(2.1)
+    doubtful = features(mean, codes, none, class_weight=2.0) - features(mean, codes, none)
+    assert np.count_nonzero(doubtful) == 20  # one class of each edge, and nothing else
