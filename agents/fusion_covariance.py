@@ -37,7 +37,8 @@ def prepare_kriging(
         key = content_key(
             VERSION, CLASS_WEIGHT.get(mode), city.network_hash, of_mode.flow_per_h,
             of_mode.turn_flow_per_h, of_mode.anomalies, of_mode.lost_variance, of_mode.responses,
-            of_mode.probe_log_flow, city.road_class, rows.matrix.indices, rows.matrix.indptr, rows.matrix.data,
+            of_mode.probe_log_flow, city.road_class, rows.matrix.indices, rows.matrix.indptr,
+            rows.matrix.data,
         )  # fmt: skip
         path = cache_folder() / f"kriging-{key}"
         kriging = _read(path)
