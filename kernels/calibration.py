@@ -57,7 +57,9 @@ class VarianceScale:
         level, log_variance = _level(log_mean), _log_variance(variance)
         design = _design(np.clip(level, *self.level_range), np.clip(log_variance, *self.log_variance_range))
         exponent = design @ coefficients + self.by_class[group]
-        return np.asarray(np.exp(np.clip(exponent, -MAX_LOG_FACTOR, MAX_LOG_FACTOR)))
+        factor = np.exp(np.clip(exponent, -MAX_LOG_FACTOR, MAX_LOG_FACTOR))
+        # Agreement among busy streets narrows no quieter one than was counted.
+        return np.where(level < self.level_range[0], np.maximum(factor, 1.0), factor)
 
     def packed(self) -> NDArray[np.float64]:
         """All of it in one array, (8 + n_classes,)."""
