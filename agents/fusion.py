@@ -214,7 +214,7 @@ class FusionAgent:
             return found
         for mode, fusion in self._modes.items():
             readings = closed.estimates[mode].readings
-            left = fusion.left_out(readings)
+            left = fusion.left_out(closed.estimates[mode])
             for place, row in enumerate(readings.active):
                 sensor = fusion.counters.sensors[row]
                 found.append(
@@ -240,7 +240,7 @@ class FusionAgent:
             return found
         for mode, fusion in self._modes.items():
             readings = closed.estimates[mode].readings
-            mean, sd = fusion.gain(readings)
+            mean, sd = fusion.gain(closed.estimates[mode])
             for place, row in enumerate(readings.active):
                 if fusion.counters.gain_sd[row] > 0.0:
                     sensor, learnt = fusion.counters.sensors[row], bool(fusion.gains.is_learnt[row])

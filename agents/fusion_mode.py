@@ -59,12 +59,16 @@ class Readings:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Posterior of one mode, all (n_edges,): flow [1/h], mean and sd of x = log(flow + 5)."""
+    """Posterior of one mode, all (n_edges,): flow [1/h], mean and sd of x = log(flow + 5).
+
+    ``solution`` holds the weights of the readings for whoever asks why; None when no counter speaks.
+    """
 
     flow_per_h: NDArray[np.float64]
     log_mean: NDArray[np.float64]
     log_sd: NDArray[np.float64]
     readings: Readings
+    solution: Solution | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +154,10 @@ class ModeFusion:
         if readings.active.size == 0:
             self.variance = self.kriging.variance.astype(np.float32)
             self._is_uninformed = True
-            return Estimate(self._flow * scale, self.prior.log_mean(scale), np.sqrt(self.variance), readings)
-        solution = solve(self.kriging, readings.active, readings.deviation, readings.noise, readings.carry)
+            return Estimate(
+                self._flow * scale, self.prior.log_mean(scale), np.sqrt(self.variance), readings, None
+            )
+        solution = self._solved(readings)
         minute = now_ms // 60_000 % PARTS
         if minute == self._judging_minute:
             self._learn_gains(now_ms, scale)
@@ -164,18 +170,18 @@ class ModeFusion:
         if self._nodes is not None:
             mean = self._conserved(mean, self._nodes)
         flow = np.maximum(np.exp(mean) - OFFSET_PER_H, 0.0)
-        return Estimate(flow, mean, np.sqrt(self.variance.astype(np.float64)), readings)
+        return Estimate(flow, mean, np.sqrt(self.variance.astype(np.float64)), readings, solution)
 
     def warm_up(self, now_ms: int, scale: float) -> None:
         """Judge the counters at the end of a step that is not published."""
         if now_ms // 60_000 % PARTS == self._judging_minute:
             readings = self.readings(now_ms, scale)
             if readings.active.size:
-                solution = solve(
-                    self.kriging, readings.active, readings.deviation, readings.noise, readings.carry
-                )
                 self._learn_gains(now_ms, scale)
-                self._judge(readings, solution)
+                self._judge(readings, self._solved(readings))
+
+    def _solved(self, readings: Readings) -> Solution:
+        return solve(self.kriging, readings.active, readings.deviation, readings.noise, readings.carry)
 
     def _within_reach(
         self, mean: NDArray[np.float64], readings: Readings, now_ms: int
@@ -210,13 +216,13 @@ class ModeFusion:
         latent = posterior_variance(self.kriging, solution, at)
         self.variance[at] = latent * self.scale.factor(mean[at], latent, self._class[at])
 
-    def gain(self, readings: Readings) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def gain(self, estimate: Estimate) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log gain of each active row by its reference and all other sites, and its sd: (n_active,) each."""
+        readings, solution = estimate.readings, estimate.solution
         a = readings.active
         mean, variance = self.gains.mean[a], self.gains.variance[a]
-        if a.size == 0:
+        if solution is None:
             return mean, np.sqrt(variance)
-        solution = solve(self.kriging, a, readings.deviation, readings.noise, readings.carry)
         slope = readings.rate_per_h / (readings.rate_per_h + OFFSET_PER_H) * variance
         site = self.counters.site[a]
         shared = (site[:, None] == site[None]) * slope[None]  # covariance of a gain with every reading
@@ -243,25 +249,24 @@ class ModeFusion:
         latent = np.maximum(variance - noise, MIN_LATENT)
         # A broken counter must not widen the whole city.
         held = np.clip(residual, -HELD_SD * np.sqrt(variance), HELD_SD * np.sqrt(variance))
+        log_expected = self._log_expected(readings, residual)
         self.scale = fit_scale(
-            held, latent, noise, self._log_expected(readings, residual), self._row_class[a],
-            self._n_classes, np.ones(a.size), self.scale,
-        )  # fmt: skip
+            held, latent, noise, log_expected, self._row_class[a], self._n_classes, self.scale
+        )
         agrees = squared <= TOLERATED_SD**2
         # A counter that agreed until now and jumps has seen an event; one that never agreed is wrong.
         step = np.where(agrees, CREDIT_GAIN * (1.0 - self.credit[a]), -CREDIT_LOSS * self.credit[a])
         self.credit[a] += step
         excess = np.maximum(residual**2 / TOLERATED_SD**2 - nominal, 0.0)
         self.doubt[a] = (1.0 - self.credit[a]) ** 2 * excess
-        expected = np.exp(np.log(readings.rate_per_h + OFFSET_PER_H) - residual) - OFFSET_PER_H
-        self.faults.judge(a, residual, np.sqrt(nominal), expected)
+        self.faults.judge(a, residual, np.sqrt(nominal), np.exp(log_expected) - OFFSET_PER_H)
 
-    def left_out(self, readings: Readings) -> LeftOut:
+    def left_out(self, estimate: Estimate) -> LeftOut:
         """What all other sites say of each active row."""
+        readings, solution = estimate.readings, estimate.solution
         a = readings.active
-        if a.size == 0:
+        if solution is None:
             return LeftOut(*(np.zeros(0) for _ in range(4)))
-        solution = solve(self.kriging, a, readings.deviation, readings.noise, readings.carry)
         residual, variance = leave_site_out(solution, self.counters.site[a])
         noise = np.diag(readings.noise)
         latent = np.maximum(variance - noise, MIN_LATENT)
@@ -282,14 +287,13 @@ class ModeFusion:
         rest : float
             Part of conservation, of limits and of a counter on the edge itself beyond kriging [1/h].
         """
-        readings = estimate.readings
+        readings, solution = estimate.readings, estimate.solution
         before = float(self.prior.log_mean(scale)[edge])
         after = max(float(estimate.log_mean[edge]), np.log(OFFSET_PER_H))
         change = np.exp(after) - np.exp(before)
         mean = change / (after - before) if abs(after - before) > 1e-9 else np.exp(before)
-        if readings.active.size == 0:
+        if solution is None:
             return np.zeros(0), float(change)
-        solution = solve(self.kriging, readings.active, readings.deviation, readings.noise, readings.carry)
         row = np.asarray(self.kriging.k_es[edge], dtype=np.float64)[readings.active]
         # Weight of a reading times its deviation; covariance times alpha adds up too, but its parts cancel.
         weight = cho_solve((solution.lower, True), row * solution.carry, check_finite=False)

@@ -85,7 +85,6 @@ def fit_scale(
     log_mean: NDArray[np.float64],
     group: NDArray[np.int64],
     n_classes: int,
-    weight: NDArray[np.float64],
     start: VarianceScale | None = None,
 ) -> VarianceScale:
     """Scale of greatest penalised likelihood.
@@ -101,8 +100,6 @@ def fit_scale(
     group : (n,) int64
         Class of each counter, from 0.
     n_classes : int
-    weight : (n,) float64
-        Of each counter in the likelihood.
     start : VarianceScale, optional
         Where the search begins, such as the last fit.
     """
@@ -120,8 +117,8 @@ def fit_scale(
         latent = variance * np.exp(np.clip(exponent, -MAX_LOG_FACTOR, MAX_LOG_FACTOR))
         total = latent + noise
         squared = residual**2 / ((nu - 2.0) * total)
-        value = weight @ (0.5 * np.log(total) + 0.5 * (nu + 1.0) * np.log1p(squared))
-        slope = weight * (0.5 - 0.5 * (nu + 1.0) * squared / (1.0 + squared)) / total * latent * inside
+        value = (0.5 * np.log(total) + 0.5 * (nu + 1.0) * np.log1p(squared)).sum()
+        slope = (0.5 - 0.5 * (nu + 1.0) * squared / (1.0 + squared)) / total * latent * inside
         return float(value + penalty @ b**2), design.T @ slope + 2.0 * penalty * b
 
     begin = (start or unit_scale(n_classes)).packed()[4:]
