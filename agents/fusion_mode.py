@@ -72,7 +72,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class Predicted:
     """Each active row as all other sites predict it, (n_active,) each.
 
     Attributes
@@ -261,18 +261,18 @@ class ModeFusion:
         self.doubt[a] = (1.0 - self.credit[a]) ** 2 * excess
         self.faults.judge(a, residual, np.sqrt(nominal), np.exp(log_expected) - OFFSET_PER_H)
 
-    def left_out(self, estimate: Estimate) -> LeftOut:
+    def left_out(self, estimate: Estimate) -> Predicted:
         """What all other sites say of each active row."""
         readings, solution = estimate.readings, estimate.solution
         a = readings.active
         if solution is None:
-            return LeftOut(*(np.zeros(0) for _ in range(4)))
+            return Predicted(*(np.zeros(0) for _ in range(4)))
         residual, variance = leave_site_out(solution, self.counters.site[a])
         noise = np.diag(readings.noise)
         latent = np.maximum(variance - noise, MIN_LATENT)
         expected = self._log_expected(readings, residual)
         latent = latent * self.scale.factor(expected, latent, self._row_class[a])
-        return LeftOut(np.maximum(np.exp(expected) - OFFSET_PER_H, 0.0), residual, latent, noise)
+        return Predicted(np.maximum(np.exp(expected) - OFFSET_PER_H, 0.0), residual, latent, noise)
 
     def explained(self, estimate: Estimate, edge: int, scale: float) -> tuple[NDArray[np.float64], float]:
         """What moved the flow of an edge from its prior.
