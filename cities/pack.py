@@ -26,6 +26,10 @@ from kernels.receptors import ReceptorGrid
 BUNDLED = Path(__file__).parent
 ALLOWED_DIRECTIONS = ("both", "forward", "backward", "none")
 MAX_CLASS = 32_767
+DISPERSION_PROPERTIES = (
+    "srm", "road_type", "tree_factor", "elevation_m", "side_angle_deg", "is_viaduct",
+    "barrier_left_m", "barrier_left_kind", "barrier_right_m", "barrier_right_kind",
+)  # fmt: skip
 NO_LINE = "expected two or more finite positions"
 
 
@@ -91,6 +95,9 @@ class City:
     road_class : (n_segments,) int16
     speed_kmh, lanes, width_m : (n_segments,) float64
         Free-flow speed, lanes per direction, width between facades.
+    dispersion_properties : tuple of mapping
+        Of each segment, those of :data:`DISPERSION_PROPERTIES` that its file gives, as read; what they mean
+        and whether they fit is for :func:`cities.dispersion.dispersion_of`.
     derived : tuple of frozenset of str
         Fields of each segment that were filled in, not given.
     car_edges, bicycle_edges : DirectedEdges
@@ -117,6 +124,7 @@ class City:
     lanes: NDArray[np.float64]
     width_m: NDArray[np.float64]
     surface: tuple[str, ...]
+    dispersion_properties: tuple[Mapping[str, Any], ...]
     derived: tuple[frozenset[str], ...]
     car_edges: DirectedEdges
     bicycle_edges: DirectedEdges
@@ -211,6 +219,10 @@ def load_city(folder: Path) -> City:
         road_class=road_class.astype(np.int16),
         **arrays,
         surface=tuple(surface),
+        dispersion_properties=tuple(
+            {field: p[field] for field in DISPERSION_PROPERTIES if p.get(field) is not None}
+            for p in properties
+        ),
         derived=tuple(frozenset(d) for d in derived),
         car_edges=network.directed_edges(
             motor & np.isin(direction, ("both", "forward")),
