@@ -12,7 +12,7 @@ References
 from __future__ import annotations
 
 import math
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 import numpy as np
 from numba import njit
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 F_K = 0.62  # calibration factor [1]_
 REFERENCE_WIND_M_S = 5.0  # F_regio = 5 / u
 DISTANCE_MIN_M = 3.5  # nearer is calculated at 3.5 m, as the national tool does
+POLYNOMIAL_FROM_M = 5.0  # the fit begins here; from 3.5 m it is carried on
 POLYNOMIAL_TO_M = 30.0
 DISTANCE_MAX_M = 60.0
 EXPONENT = -0.747
@@ -52,6 +53,77 @@ PARAMETERS = np.array(
 )
 
 
+class Validity(IntFlag):
+    """What of an input lies outside the fit of SRM1, or at its edge; none of it when 0."""
+
+    TOO_NEAR = 1  # below 3.5 m, calculated at 3.5 m
+    NEARER_THAN_FIT = 2  # below 5 m
+    BEYOND_POLYNOMIAL = 4  # beyond 30 m, by the power law of types 1 and 4; inside SRM1
+    BEYOND_REACH = 8  # of the type, 30 or 60 m; the contribution is zero, though the street adds something
+    TREE_FACTOR = 16  # none of the three of the regulation
+    UNEVEN = 32  # the street is not level with its surroundings
+    BARRIER = 64  # a screen or wall beside it
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the result may be called one of SRM1."""
+        return not self & ~Validity.BEYOND_POLYNOMIAL
+
+
+def reach_m(road_type: RoadType) -> float:
+    """Largest distance from the axis [m] that a type has a formula for [1]_."""
+    return POLYNOMIAL_TO_M if math.isnan(PARAMETERS[road_type - 1, 3]) else DISTANCE_MAX_M
+
+
+def validity(
+    distance_m: float,
+    road_type: RoadType,
+    tree_factor: float = 1.0,
+    *,
+    is_level: bool = True,
+    has_barrier: bool = False,
+) -> Validity:
+    """What of an input lies outside SRM1 [1]_.
+
+    Raises
+    ------
+    Srm1Error
+        For a distance that is negative or unknown.
+    """
+    flags = Validity(int(distance_validity(np.array([distance_m]), road_type)[0]))
+    if tree_factor not in TREE_FACTORS:
+        flags |= Validity.TREE_FACTOR
+    if not is_level:
+        flags |= Validity.UNEVEN
+    if has_barrier:
+        flags |= Validity.BARRIER
+    return flags
+
+
+def distance_validity(distance_m: NDArray[np.float64], road_type: RoadType) -> NDArray[np.uint8]:
+    """The flags of :class:`Validity` that come from distances to the axis [m], (n,).
+
+    Raises
+    ------
+    Srm1Error
+        For a distance that is negative or unknown.
+    """
+    if not (distance_m >= 0.0).all():
+        at = distance_m[~(distance_m >= 0.0)][0]
+        raise Srm1Error(f"distance_m: got {at}, expected at least 0")
+    too_near = distance_m < DISTANCE_MIN_M
+    is_nearer = distance_m < POLYNOMIAL_FROM_M
+    is_beyond = distance_m > reach_m(road_type)
+    by_power = (distance_m > POLYNOMIAL_TO_M) & ~is_beyond
+    flags = (
+        too_near * Validity.TOO_NEAR
+        + is_nearer * Validity.NEARER_THAN_FIT
+        + by_power * Validity.BEYOND_POLYNOMIAL
+        + is_beyond * Validity.BEYOND_REACH
+    )
+    return flags.astype(np.uint8)
+
+
 @njit(cache=True, error_model="numpy")
 def _dilution(distance_m: float, a: float, b: float, c: float, alpha: float) -> float:
     s = max(distance_m, DISTANCE_MIN_M)
@@ -65,7 +137,8 @@ def _dilution(distance_m: float, a: float, b: float, c: float, alpha: float) -> 
 def dilution(distance_m: float, road_type: RoadType) -> float:
     """Dilution factor theta [(ug/m3)/(ug/m/s)] at a distance from the axis [1]_.
 
-    Below 3.5 m it is that of 3.5 m; beyond the validity of the type (30 or 60 m) it is zero.
+    Below 3.5 m it is that of 3.5 m; beyond the validity of the type (30 or 60 m) it is zero. Neither shows in
+    the number: :func:`validity` tells.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import pytest
 
 from kernels import srm1
 from kernels.chemistry import no2_contribution
-from kernels.srm1 import RoadType, Srm1Error
+from kernels.srm1 import RoadType, Srm1Error, Validity
 
 STREETS = Path(__file__).parents[1] / "data" / "srm1_reference_streets.csv"
 TYPE_OF_CAR = {"3a": RoadType.BROAD_CANYON, "3b": RoadType.NARROW_CANYON, "4": RoadType.ONE_SIDED}
@@ -137,3 +137,54 @@ def test_coefficients_do_not_depend_on_the_direction_of_the_line():
 
 def test_a_piece_without_length_adds_nothing():
     assert _coefficients([1.0], [1.0], [(0, 0), (0, 0)])[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("distance", "road_type", "expected"),
+    [
+        (0.0, RoadType.GENERAL, Validity.TOO_NEAR | Validity.NEARER_THAN_FIT),
+        (3.4, RoadType.NARROW_CANYON, Validity.TOO_NEAR | Validity.NEARER_THAN_FIT),
+        (3.5, RoadType.NARROW_CANYON, Validity.NEARER_THAN_FIT),
+        (5.0, RoadType.NARROW_CANYON, Validity(0)),
+        (30.0, RoadType.NARROW_CANYON, Validity(0)),
+        (30.1, RoadType.NARROW_CANYON, Validity.BEYOND_REACH),
+        (30.1, RoadType.ONE_SIDED, Validity.BEYOND_REACH),
+        (30.0, RoadType.BROAD_CANYON, Validity(0)),
+        (30.1, RoadType.BROAD_CANYON, Validity.BEYOND_POLYNOMIAL),
+        (60.0, RoadType.GENERAL, Validity.BEYOND_POLYNOMIAL),
+        (60.1, RoadType.GENERAL, Validity.BEYOND_REACH),
+    ],
+)
+def test_distances_outside_the_fit_are_flagged(distance, road_type, expected):
+    assert srm1.validity(distance, road_type) == expected
+
+
+def test_what_is_flagged_is_what_dilution_changes():
+    distances = np.linspace(0.0, 80.0, 1601)
+    for road_type in RoadType:
+        flags = srm1.distance_validity(distances, road_type)
+        values = np.array([srm1.dilution(s, road_type) for s in distances])
+        np.testing.assert_array_equal(flags & Validity.BEYOND_REACH != 0, values == 0.0)
+        too_near = flags & Validity.TOO_NEAR != 0
+        assert (values[too_near] == srm1.dilution(3.5, road_type)).all()
+        assert too_near.sum() == 70
+        assert srm1.reach_m(road_type) == distances[values > 0].max()
+
+
+def test_only_the_power_law_is_flagged_and_still_inside():
+    assert srm1.validity(45.0, RoadType.GENERAL).is_inside
+    assert srm1.validity(10.0, RoadType.GENERAL, 1.25).is_inside
+    assert not srm1.validity(4.0, RoadType.GENERAL).is_inside
+    assert not srm1.validity(61.0, RoadType.GENERAL).is_inside
+
+
+def test_a_street_that_is_no_street_of_srm1_is_flagged():
+    assert srm1.validity(10.0, RoadType.GENERAL, 1.1) == Validity.TREE_FACTOR
+    assert srm1.validity(10.0, RoadType.GENERAL, is_level=False) == Validity.UNEVEN
+    assert srm1.validity(10.0, RoadType.GENERAL, has_barrier=True) == Validity.BARRIER
+
+
+@pytest.mark.parametrize("distance", [-1.0, math.nan])
+def test_a_distance_that_cannot_be_has_no_validity(distance):
+    with pytest.raises(Srm1Error, match=r"^distance_m: got"):
+        srm1.validity(distance, RoadType.GENERAL)
