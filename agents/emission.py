@@ -17,7 +17,6 @@ from kernels.emission import (
     VehicleClass,
     add_emission,
     bounded_quanta,
-    factor_table,
     regime_codes,
 )
 from kernels.fixedpoint import emission_of, quantise_power
@@ -68,8 +67,8 @@ class EmissionAgent:
         self._city = city
         self._bound = bound
         self._n = n
-        self._factors = factor_table(int(city.settings.get("emission", {}).get("year", 2020)))
-        self._regime = regime_codes([str(r) for r in city.class_values("regime")])
+        regime = regime_codes([str(r) for r in city.class_values("regime")])
+        self._factors = city.emission.of_segments(regime, city.speed_kmh)
         self._medium_share = city.class_values("truck_medium_share").astype(np.float64)
         self._surface = cnossos.surface_indices(city.surface)
         self._temperature_c = float(city.settings.get("noise", {}).get("annual_temperature_c", 10.0))
@@ -199,7 +198,7 @@ class EmissionAgent:
         air = np.zeros((self._n, N_POLLUTANTS))
         power = np.zeros((self._n, 4))
         spread = np.zeros(self._n)
-        free = self._city.speed_kmh
+        free, factors = self._city.speed_kmh, self._factors
         flow = np.nan_to_num(self._flow, nan=0.0)  # unknown is not added; its column stays out of the sum
         for direction in (0, 1):
             car, truck, bus = flow[:, direction]
@@ -212,7 +211,10 @@ class EmissionAgent:
             )
             for vehicle, q, m in parts:
                 before = air[:, Pollutant.NOX].copy()
-                add_emission(air, q, self._speed[m, direction], free, self._regime, self._factors[vehicle])
+                add_emission(
+                    air, q, self._speed[m, direction], free,
+                    factors.flowing_row, factors.stagnating_row, factors.g_per_km[vehicle],
+                )  # fmt: skip
                 spread += (air[:, Pollutant.NOX] - before) * self._relative_sd(m, direction)
             speed = np.where(np.isnan(self._speed[:, direction]), free, self._speed[:, direction])
             # Buses are of category 2, and in a street as fast as trucks.

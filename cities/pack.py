@@ -19,7 +19,9 @@ import orjson
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from cities.emission_factors import EmissionFactors, city_factors
 from kernels.cnossos_tables import SURFACE_NAMES
+from kernels.emission import EmissionError, regime_codes
 from kernels.network import DirectedEdges, Network, build_network
 from kernels.receptors import ReceptorGrid
 
@@ -103,6 +105,8 @@ class City:
     car_edges, bicycle_edges : DirectedEdges
     grid : ReceptorGrid
     sensors : tuple of Sensor
+    emission : EmissionFactors
+        Of the table, year and fleet that [emission] asks for.
     network_hash : str
         SHA-256 of network.geojson's content, 16 hexadecimal digits.
     """
@@ -130,6 +134,7 @@ class City:
     bicycle_edges: DirectedEdges
     grid: ReceptorGrid
     sensors: tuple[Sensor, ...]
+    emission: EmissionFactors
     network_hash: str
 
     def class_values(self, field: str) -> NDArray[Any]:
@@ -231,6 +236,7 @@ def load_city(folder: Path) -> City:
         bicycle_edges=network.directed_edges(bicycle, bicycle),
         grid=_read_grid(settings),
         sensors=_read_sensors(folder, index, to_metric),
+        emission=_read_emission(settings, classes),
         network_hash=hashlib.sha256(network_bytes).hexdigest()[:16],
     )
 
@@ -406,6 +412,18 @@ def _read_classes(settings: Mapping[str, Any]) -> dict[int, RoadClass]:
             )
         classes[road_class.code] = road_class
     return classes
+
+
+def _read_emission(settings: Mapping[str, Any], classes: Mapping[int, RoadClass]) -> EmissionFactors:
+    where = "city.toml"
+    try:
+        factors = city_factors(settings)
+        for code, road_class in classes.items():
+            where = f"city.toml: [[road_class]] {code}"
+            regime_codes([str(road_class.regime)])
+    except EmissionError as error:
+        raise CityError(f"{where}: {error}") from error
+    return factors
 
 
 def _read_grid(settings: Mapping[str, Any]) -> ReceptorGrid:

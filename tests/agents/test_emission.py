@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import msgpack
 import numpy as np
 import pytest
 
 from agents.emission import QUANTITY_NAMES, EmissionAgent
+from cities.emission_factors import load_factors
 from kernels.emission import EmissionError
 from kernels.fixedpoint import emission_of
 from kernels.gate import air_bound, gate_bound
@@ -126,6 +129,37 @@ def test_slow_traffic_emits_the_stagnating_factor(lattice):
     flowing, slow = (_first(lattice, EmissionAgent(lattice, _bound(n)), cars, speed=v) for v in (45.0, 10.0))
     street = lattice.road_class == 1
     np.testing.assert_allclose(slow[street, 0] / flowing[street, 0], 0.748348 / 0.676415, rtol=1e-5)
+
+
+def _of_netherlands(city):
+    """The city with the Dutch table, whose fast road is a motorway of 110 km/h."""
+    classes = {**city.classes, 0: dataclasses.replace(city.classes[0], regime="motorway")}
+    return dataclasses.replace(city, classes=classes, emission=load_factors("netherlands", 2020))
+
+
+def test_a_motorway_emits_by_its_limit_and_in_a_jam_by_that_of_motorways(lattice):
+    city, n = _of_netherlands(lattice), lattice.network.n_segments
+    cars = np.full((2, n), 500.0)
+    flowing, slow = (_first(city, EmissionAgent(city, _bound(n)), cars, speed=v) for v in (110.0, 10.0))
+    motorway = city.road_class == 0
+    per_g_km = 1000.0 / 3.6 * (1 << 20)  # both directions, in quanta
+    # official Dutch NOx for 2020: 100 km/h .256, 120 km/h .312, jam .403; a street .231 and .368
+    np.testing.assert_allclose(flowing[motorway, 0] / per_g_km, (0.256 + 0.312) / 2, rtol=1e-6)
+    np.testing.assert_allclose(slow[motorway, 0] / per_g_km, 0.403, rtol=1e-6)
+    np.testing.assert_allclose(flowing[~motorway, 0] / per_g_km, 0.23067, rtol=1e-6)
+    np.testing.assert_allclose(slow[~motorway, 0] / per_g_km, 0.36754, rtol=1e-6)
+
+
+def test_flemish_motorways_emit_as_rural_roads(lattice):
+    n = lattice.network.n_segments
+    classes = {**lattice.classes, 0: dataclasses.replace(lattice.classes[0], regime="motorway")}
+    city = dataclasses.replace(lattice, classes=classes)
+    cars, trucks = np.full((2, n), 500.0), np.full((2, n), 60.0)
+    for speed in (110.0, 55.0, 10.0):
+        rural, motorway = (
+            _first(c, EmissionAgent(c, _bound(n)), cars, trucks, speed=speed) for c in (lattice, city)
+        )
+        np.testing.assert_array_equal(rural, motorway)
 
 
 def test_simulated_flows_mark_their_emissions(lattice, agent):
