@@ -1,17 +1,20 @@
 """Sound power of road traffic: the source model of CNOSSOS-EU.
 
-Annex II, 2.2 of Directive 2002/49/EC as amended by Delegated Directive (EU) 2021/1226. The source is a line
-0.05 m above the road; its power is that of the half space, so the propagation adds the mirror source.
+Annex II, 2.2 of Directive 2002/49/EC as amended by Delegated Directive (EU) 2021/1226, or with other sets of
+coefficients (:mod:`kernels.cnossos_coefficients`). The source is a line 0.05 m above the road; its power is that
+of the half space, so the propagation adds the mirror source.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kernels import cnossos_tables as tables
+from kernels.cnossos_coefficients import EU_2021, CoefficientSet
 
 SOURCE_HEIGHT_M = 0.05
 V_POWER_MIN_KMH = 20.0  # 2.2.2: below it the power of a vehicle stays that of 20 km/h
@@ -28,20 +31,27 @@ _CHUNK = 4096  # rows at a time: the eight bands of them stay in the second-leve
 
 
 def surface_indices(names: Sequence[str]) -> NDArray[np.int8]:
-    """Row of table F-4 of each surface, (n,).
+    """Row of table F-4 of 2021 of each surface, (n,).
 
     Raises
     ------
     ValueError
         Naming the first surface that is not in the table, and those that are.
     """
-    index = {name: row for row, name in enumerate(tables.SURFACE_NAMES)}
-    try:
-        return np.array([index[name] for name in names], dtype=np.int8)
-    except KeyError as error:
-        raise ValueError(
-            f"surface: got {error.args[0]!r}, expected one of {', '.join(tables.SURFACE_NAMES)}"
-        ) from None
+    return EU_2021.surface_indices(names)
+
+
+def studded_share(vehicles: float, months: float) -> float:
+    """Share over the year of light vehicles with studded tyres, 2.2.7.
+
+    Parameters
+    ----------
+    vehicles : float
+        Share of the light vehicles that have them in their season.
+    months : float
+        Length of the season, of the twelve months of the year.
+    """
+    return vehicles * months / 12.0
 
 
 def sound_power(
@@ -51,10 +61,13 @@ def sound_power(
     surface: str | NDArray[np.int8] = "DEF",
     temperature_c: ArrayLike = tables.T_REF_C,
     *,
+    coefficients: CoefficientSet = EU_2021,
     gradient_percent: ArrayLike = 0.0,
+    is_two_way: bool = False,
     junction: str | None = None,
     junction_distance_m: ArrayLike = np.inf,
     studded_share: ArrayLike = 0.0,
+    v_density_min_kmh: float = V_DENSITY_MIN_KMH,
 ) -> NDArray[np.float64]:
     """Sound power of a line of traffic of one category, for each octave band.
 
@@ -67,17 +80,22 @@ def sound_power(
     category : str
         "1" light, "2" medium heavy, "3" heavy, "4a" moped, "4b" motorcycle.
     surface : str or (n,) int8
-        Name in table F-4, or rows from :func:`surface_indices`. Category 4 has no correction.
+        Name in the set of coefficients, or rows from its ``surface_indices``. Category 4 has no correction.
     temperature_c : array_like
         Air temperature [degC]; the yearly mean for legal indicators.
+    coefficients : CoefficientSet
     gradient_percent : array_like
         Slope in the direction of driving, uphill positive [%]; limited to +-12.
+    is_two_way : bool
+        Half of the flow drives the other way, so one half up and one half down the gradient.
     junction : {"crossing", "roundabout"} or None
         Kind of the nearest junction.
     junction_distance_m : array_like
         Distance to it [m]; no effect beyond 100 m.
     studded_share : array_like
-        Share of light vehicles with studded tyres, over the year.
+        Share of light vehicles with studded tyres, over the year (:func:`studded_share`).
+    v_density_min_kmh : float
+        Slowest speed that makes the vehicles stand closer together.
 
     Returns
     -------
@@ -87,7 +105,9 @@ def sound_power(
     Notes
     -----
     Equations 2.2.1 to 2.2.20. The power of a vehicle is that at max(v, 20 km/h), the density of vehicles that
-    at max(v, 5 km/h): where the directive is silent, vehicles in a queue stand closer together.
+    at max(v, 5 km/h): where the directive is silent, vehicles in a queue stand closer together. Programs for
+    legal maps take 20 km/h for both. A surface at a speed it was not printed for is taken at that speed;
+    ``coefficients.is_outside_range`` tells.
     """
     if category not in tables.CATEGORIES:
         raise ValueError(f"category: got {category!r}, expected one of {', '.join(tables.CATEGORIES)}")
@@ -95,23 +115,31 @@ def sound_power(
         raise ValueError(f"junction: got {junction!r}, expected crossing, roundabout or None")
     speed = _column(speed_kmh)
     v = np.maximum(speed, V_POWER_MIN_KMH)
+    if np.any(np.asarray(studded_share) > 0.0) and not coefficients.has_studded_tyres:
+        raise ValueError(f"studded_share: the coefficients {coefficients.name} have none for studded tyres")
     row = tables.CATEGORIES.index(category)
     near = np.clip(1.0 - np.abs(_column(junction_distance_m)) / 100.0, 0.0, 1.0)
     c_r, c_p = tables.JUNCTION_DB[category][junction] if junction else (0.0, 0.0)
 
+    slope = _column(gradient_percent)
+    if is_two_way:
+        both = np.logaddexp(_gradient(category, v, slope), _gradient(category, v, -slope)) - np.log(2.0)
+    else:
+        both = _gradient(category, v, slope)
     propulsion = (
-        tables.PROPULSION_A_DB[row]
-        + tables.PROPULSION_B_DB[row] * ((v - tables.V_REF_KMH) / tables.V_REF_KMH)[:, None]
-        + (_gradient_db(category, v, gradient_percent) + c_p * near)[:, None]
+        coefficients.propulsion_a_db[row]
+        + coefficients.propulsion_b_db[row] * ((v - tables.V_REF_KMH) / tables.V_REF_KMH)[:, None]
+        + (both / _LN10_10 + c_p * near)[:, None]
     )
     if category in _ROAD_CATEGORIES:
-        rows = surface_indices([surface]) if isinstance(surface, str) else np.asarray(surface)
-        alpha, beta = tables.SURFACE_ALPHA_DB[rows, row], tables.SURFACE_BETA_DB[rows, row][:, None]
+        rows = coefficients.surface_indices([surface]) if isinstance(surface, str) else np.asarray(surface)
+        alpha = coefficients.surface_alpha_db[rows, row]
+        beta = coefficients.surface_beta_db[rows, row][:, None]
         warmth = tables.TEMPERATURE_DB_PER_C[row] * (tables.T_REF_C - _column(temperature_c))
         rolling = (
-            tables.ROLLING_A_DB[row]
+            coefficients.rolling_a_db[row]
             + alpha
-            + (tables.ROLLING_B_DB[row] + beta) * np.log10(v / tables.V_REF_KMH)[:, None]
+            + (coefficients.rolling_b_db[row] + beta) * np.log10(v / tables.V_REF_KMH)[:, None]
             + (warmth + c_r * near)[:, None]
         )
         if category == "1":
@@ -120,7 +148,7 @@ def sound_power(
         vehicle = np.logaddexp(rolling * _LN10_10, propulsion * _LN10_10) / _LN10_10
     else:
         vehicle = propulsion
-    density = _column(flow_per_h) / (1000.0 * np.maximum(speed, V_DENSITY_MIN_KMH))
+    density = _column(flow_per_h) / (1000.0 * np.maximum(speed, v_density_min_kmh))
     with np.errstate(divide="ignore"):  # no traffic has no level
         return np.asarray(vehicle + 10.0 * np.log10(density)[:, None])
 
@@ -129,16 +157,20 @@ def _column(values: ArrayLike) -> NDArray[np.float64]:
     return np.atleast_1d(np.asarray(values, dtype=np.float64))
 
 
-def _gradient_db(category: str, v: NDArray[np.float64], gradient_percent: ArrayLike) -> NDArray[np.float64]:
-    """Equations 2.2.13 to 2.2.16 [dB]; v is (n,) [km/h]."""
-    s = np.clip(_column(gradient_percent), -12.0, 12.0)
+def _gradient(
+    category: str, v: NDArray[np.float64], gradient_percent: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Equations 2.2.13 to 2.2.16, as the logarithm of a factor on the energy; v is (n,) [km/h]."""
+    s = np.clip(gradient_percent, -12.0, 12.0)
     if category == "1":
-        return np.maximum(-s - 6.0, 0.0) + np.maximum(s - 2.0, 0.0) / 1.5 * v / 100.0
-    if category == "2":
-        return np.maximum(-s - 4.0, 0.0) / 0.7 * (v - 20.0) / 100.0 + np.maximum(s, 0.0) * v / 100.0
-    if category == "3":
-        return np.maximum(-s - 4.0, 0.0) / 0.5 * (v - 10.0) / 100.0 + np.maximum(s, 0.0) / 0.8 * v / 100.0
-    return np.zeros(np.broadcast(v, s).shape)
+        level = np.maximum(-s - 6.0, 0.0) + np.maximum(s - 2.0, 0.0) / 1.5 * v / 100.0
+    elif category == "2":
+        level = np.maximum(-s - 4.0, 0.0) / 0.7 * (v - 20.0) / 100.0 + np.maximum(s, 0.0) * v / 100.0
+    elif category == "3":
+        level = np.maximum(-s - 4.0, 0.0) / 0.5 * (v - 10.0) / 100.0 + np.maximum(s, 0.0) / 0.8 * v / 100.0
+    else:
+        level = np.zeros(np.broadcast(v, s).shape)
+    return level * _LN10_10
 
 
 def _studded_db(v: NDArray[np.float64], studded_share: ArrayLike) -> NDArray[np.float64]:
@@ -164,6 +196,7 @@ def band_group_power(
     speed_heavy_kmh: ArrayLike,
     surface_index: NDArray[np.int8],
     temperature_c: ArrayLike,
+    coefficients: CoefficientSet = EU_2021,
 ) -> NDArray[np.float64]:
     """A-weighted sound power of mixed traffic in the four band groups.
 
@@ -176,9 +209,10 @@ def band_group_power(
     speed_light_kmh, speed_heavy_kmh : (n,) array_like
         Mean speed of category 1, and of categories 2 and 3 [km/h].
     surface_index : (n,) int8
-        Rows from :func:`surface_indices`.
+        Rows of the surfaces in the set of coefficients.
     temperature_c : array_like
         Air temperature, one or (n,) [degC].
+    coefficients : CoefficientSet
 
     Returns
     -------
@@ -186,60 +220,67 @@ def band_group_power(
         Power per metre of {63-250}, {500}, {1k}, {2k-8k} Hz [pW/m]. NaN where a flow or a speed is unknown.
     """
     surface = np.atleast_1d(np.asarray(surface_index, dtype=np.int8))
-    if surface.size and not 0 <= surface.min() <= surface.max() < len(tables.SURFACE_NAMES):
-        raise ValueError(f"surface_index: expected 0 to {len(tables.SURFACE_NAMES) - 1}")
+    n_surfaces = len(coefficients.surfaces)
+    if surface.size and not 0 <= surface.min() <= surface.max() < n_surfaces:
+        raise ValueError(
+            f"surface_index: got {surface.min()} to {surface.max()}, expected 0 to {n_surfaces - 1}"
+        )
     light, medium, heavy, v_light, v_heavy, temperature = (
         np.broadcast_to(np.asarray(a, dtype=np.float64), surface.shape)
         for a in (light_per_h, medium_per_h, heavy_per_h, speed_light_kmh, speed_heavy_kmh, temperature_c)
     )
     traffic = ((light, v_light), (medium, v_heavy), (heavy, v_heavy))
     power = np.zeros((surface.size, N_GROUPS))
-    for row in range(len(tables.SURFACE_NAMES)):
+    neper = _neper(coefficients)
+    for row in range(n_surfaces):
         on = np.flatnonzero(surface == row)
         for start in range(0, on.size, _CHUNK):
             part = on[start : start + _CHUNK]
             for m, (flow, speed) in enumerate(traffic):
                 some = part[flow[part] != 0.0]
                 if some.size:
-                    power[some] += _category_power(row, m, flow[some], speed[some], temperature[some])
+                    power[some] += _category_power(
+                        neper[row, m], m, flow[some], speed[some], temperature[some]
+                    )
     return power
 
 
 def _category_power(
-    surface: int,
+    neper: NDArray[np.float64],
     m: int,
     flow_per_h: NDArray[np.float64],
     speed_kmh: NDArray[np.float64],
     temperature_c: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Power of category m + 1 on one surface, (n, 4) [pW/m]."""
-    rolling, rolling_slope, propulsion, propulsion_slope = _COEFFICIENTS[surface, m]
+    """Power of category m + 1 with the coefficients (4, 8) of one surface, (n, 4) [pW/m]."""
+    rolling, rolling_slope, propulsion, propulsion_slope = neper
     ratio = np.maximum(speed_kmh, V_POWER_MIN_KMH) / tables.V_REF_KMH
     warmth = _TEMPERATURE[m] * (tables.T_REF_C - temperature_c)
     energy = np.exp(rolling[:, None] + rolling_slope[:, None] * np.log(ratio) + warmth)
-    # From 500 Hz up the slopes of the propulsion are equal (table F-1): five bands share one exponential.
-    faster = np.exp(propulsion_slope[:4, None] * (ratio - 1.0))
-    energy[:4] += np.exp(propulsion[:4, None]) * faster
-    energy[4:] += np.exp(propulsion[4:, None]) * faster[3]
+    # From 500 Hz up the slopes of the propulsion of table F-1 are equal: five bands share one exponential.
+    n_apart = 4 if (propulsion_slope[3:] == propulsion_slope[3]).all() else 8
+    faster = np.exp(propulsion_slope[:n_apart, None] * (ratio - 1.0))
+    energy[:n_apart] += np.exp(propulsion[:n_apart, None]) * faster
+    energy[n_apart:] += np.exp(propulsion[n_apart:, None]) * faster[-1]
     energy *= flow_per_h / (1000.0 * np.maximum(speed_kmh, V_DENSITY_MIN_KMH))
     return np.stack([energy[list(bands)].sum(axis=0) for bands in BAND_GROUPS], axis=1)
 
 
-def _coefficients() -> NDArray[np.float64]:
-    """Neper form of the tables with the A-weighting, (n_surfaces, 3, 4, 8).
+@cache
+def _neper(coefficients: CoefficientSet) -> NDArray[np.float64]:
+    """Neper form of a set with the A-weighting, (n_surfaces, 3, 4, 8).
 
     Third axis: rolling constant and slope on ln(v / v_ref), propulsion constant and slope on v / v_ref - 1.
     """
     a_weighting = tables.A_WEIGHTING_DB
-    alpha, beta = tables.SURFACE_ALPHA_DB, tables.SURFACE_BETA_DB[:, :, None]
+    alpha, beta = coefficients.surface_alpha_db, coefficients.surface_beta_db[:, :, None]
     parts = (
-        (tables.ROLLING_A_DB + a_weighting + alpha) * _LN10_10,
-        (tables.ROLLING_B_DB + beta) / 10.0,  # 10^(B lg r / 10) = exp(B ln r / 10)
-        (tables.PROPULSION_A_DB[:3] + a_weighting + np.minimum(alpha, 0.0)) * _LN10_10,
-        tables.PROPULSION_B_DB[:3] * _LN10_10,
+        (coefficients.rolling_a_db + a_weighting + alpha) * _LN10_10,
+        (coefficients.rolling_b_db + beta) / 10.0,  # 10^(B lg r / 10) = exp(B ln r / 10)
+        (coefficients.propulsion_a_db[:3] + a_weighting + np.minimum(alpha, 0.0)) * _LN10_10,
+        coefficients.propulsion_b_db[:3] * _LN10_10,
     )
     return np.stack(np.broadcast_arrays(*parts), axis=2)
 
 
-_COEFFICIENTS = _coefficients()
 _TEMPERATURE = tables.TEMPERATURE_DB_PER_C * _LN10_10

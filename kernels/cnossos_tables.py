@@ -3,7 +3,8 @@
 Annex II of Directive 2002/49/EC as amended by Delegated Directive (EU) 2021/1226 (OJ L 269, 28.7.2021):
 tables F-1 (vehicles), F-4 (road surfaces), F-3 (junctions), the studded-tyre table of 2.2.3 and the
 A-weighting of 2.5.5. Octave bands 63 Hz to 8 kHz. They are 2.4-3.5 dB(A) louder than the tables of
-2015/996 on the reference surface, so the two must never be mixed.
+2015/996 on the reference surface, so the two must never be mixed (:mod:`kernels.cnossos_coefficients`
+holds each set as a whole).
 """
 
 from __future__ import annotations
@@ -18,36 +19,37 @@ CATEGORIES = ("1", "2", "3", "4a", "4b")
 """Light, medium heavy (two axles, buses), heavy (three axles and more), mopeds, motorcycles."""
 
 
-def _rows(*rows: tuple[float, ...]) -> NDArray[np.float64]:
-    table = np.array(rows)
-    table.flags.writeable = False
-    return table
+def table(*rows: object) -> NDArray[np.float64]:
+    """Rows of numbers as an array that cannot be written to."""
+    values = np.array(rows, dtype=np.float64)
+    values.flags.writeable = False
+    return values
 
 
 # (8,) [dB]
 A_WEIGHTING_DB = np.array((-26.2, -16.1, -8.6, -3.2, 0.0, 1.2, 1.0, -1.1))
 
 # Table F-1, a row for each category that has a rolling term, (3, 8) [dB].
-ROLLING_A_DB = _rows(
+ROLLING_A_DB = table(
     (83.1, 89.2, 87.7, 93.1, 100.1, 96.7, 86.8, 76.2),
     (88.7, 93.2, 95.7, 100.9, 101.7, 95.1, 87.8, 83.6),
     (91.7, 96.2, 98.2, 104.9, 105.1, 98.5, 91.1, 85.6),
 )
-ROLLING_B_DB = _rows(
+ROLLING_B_DB = table(
     (30.0, 41.5, 38.9, 25.7, 32.5, 37.2, 39.0, 40.0),
     (30.0, 35.8, 32.6, 23.8, 30.1, 36.2, 38.3, 40.1),
     (30.0, 33.5, 31.3, 25.4, 31.8, 37.1, 38.6, 40.6),
 )
 
 # Table F-1, propulsion, a row for each category, (5, 8) [dB].
-PROPULSION_A_DB = _rows(
+PROPULSION_A_DB = table(
     (97.9, 92.5, 90.7, 87.2, 84.7, 88.0, 84.4, 77.1),
     (105.5, 100.2, 100.5, 98.7, 101.0, 97.8, 91.2, 85.0),
     (108.8, 104.2, 103.5, 102.9, 102.6, 98.5, 93.8, 87.5),
     (93.0, 93.0, 93.5, 95.3, 97.2, 100.4, 95.8, 90.9),
     (99.9, 101.9, 96.7, 94.4, 95.2, 94.7, 92.1, 88.6),
 )
-PROPULSION_B_DB = _rows(
+PROPULSION_B_DB = table(
     (-1.3, 7.2, 7.7, 8.0, 8.0, 8.0, 8.0, 8.0),
     (-1.9, 4.7, 6.4, 6.5, 6.5, 6.5, 6.5, 6.5),
     (0.0, 3.0, 4.6, 5.0, 5.0, 5.0, 5.0, 5.0),
@@ -173,7 +175,7 @@ SURFACE_ALPHA_DB = np.array(
     )
 )
 # Table F-4, (n_surfaces, 3) [dB].
-SURFACE_BETA_DB = _rows(
+SURFACE_BETA_DB = table(
     (0.0, 0.0, 0.0),  # DEF
     (-6.5, 0.2, 0.2),  # NL01
     (-3.0, 4.7, 4.7),  # NL02
