@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WARM_UP_MS = 30 * 60_000  # fusion's longest window of readings
 REFUSED = 2  # exit status when the input or the machine stands in the way
+VALIDATED = {"air": "streets of SRM1 (.csv) or cases of SRM2 (.json)"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,6 +106,16 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--minutes", type=int, default=15, help="of a window, a divisor of 60 (default: 15)")
     judge.add_argument("--from", dest="first", metavar="T", help="start at, HH:MM local or ISO 8601")
     judge.add_argument("--to", dest="last", metavar="T", help="end before, HH:MM local or ISO 8601")
+
+    validate = commands.add_parser("validate", help="known cases, calculated again").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    for subject, files in VALIDATED.items():
+        check = _command(validate, subject, _validate, f"conformity of {subject}: {files}",
+                         f"twinroom validate {subject} --cases F --report {subject}.json")  # fmt: skip
+        check.add_argument("--cases", type=Path, required=True, help=files)
+        check.add_argument("--report", type=Path, help="write the conformity report as JSON")
+        check.set_defaults(subject=subject)
 
     doctor = _command(commands, "doctor", _doctor, "check Python, packages, port, cache and city pack",
                       "twinroom doctor")  # fmt: skip
@@ -383,6 +394,22 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(f"{options.estimates}: {n_rows} rows")
     print(f"{options.report}, {page}")
     return 0
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from studies.validate import CasesError, write_conformity
+    from studies.validate_air import validate_air
+
+    validators = {"air": validate_air}
+    try:
+        conformity = validators[options.subject](options.cases)
+    except CasesError as error:
+        raise OptionError(str(error)) from error
+    print("\n".join(conformity.lines()))
+    if options.report:
+        write_conformity(conformity, options.report)
+        print(options.report)
+    return 0 if conformity.is_met else 1
 
 
 def _doctor(options: argparse.Namespace) -> int:
