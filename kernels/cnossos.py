@@ -1,8 +1,8 @@
 """Sound power of road traffic: the source model of CNOSSOS-EU.
 
 Annex II, 2.2 of Directive 2002/49/EC as amended by Delegated Directive (EU) 2021/1226, or with other sets of
-coefficients (:mod:`kernels.cnossos_coefficients`). The source is a line 0.05 m above the road; its power is that
-of the half space, so the propagation adds the mirror source.
+coefficients (:mod:`kernels.cnossos_coefficients`). The source is a line 0.05 m above the road; its power is
+that of the half space, so the propagation adds the mirror source.
 """
 
 from __future__ import annotations

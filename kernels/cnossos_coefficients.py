@@ -1,7 +1,7 @@
 """The sets of coefficients of the CNOSSOS-EU road source model, each as a whole.
 
-The directive of 2021 is the one in force. The one of 2015 is for comparison with older maps, the Dutch one for
-the Netherlands. A surface belongs to a set: the same name can be another surface in another set.
+The set of 2021 is the one in force. That of 2015 is for comparison with older maps, the Dutch one for the
+Netherlands. A surface belongs to a set: the same name can be another surface in another set.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class CoefficientSet:
     def is_outside_range(self, surface_index: NDArray[np.int8], speed_kmh: ArrayLike) -> NDArray[np.bool_]:
         """Whether a surface is used at a speed it was not printed for, (n,).
 
-        The directive attaches no rule to it: the value at the actual speed is used, and whoever reads it should
-        know.
+        The directive attaches no rule to it: the value at the actual speed is used, and whoever reads it
+        should know.
         """
         limits = np.array([limits for _, *limits in self.surfaces.values()])[surface_index]
         speed = np.asarray(speed_kmh, dtype=np.float64)

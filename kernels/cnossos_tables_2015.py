@@ -1,9 +1,9 @@
 """Coefficients of the CNOSSOS-EU road source model as first published, for comparison with older maps.
 
 Directive (EU) 2015/996, tables F-1 and F-4; replaced by 2021/1226 (:mod:`kernels.cnossos_tables`), which is
-2.4-3.5 dB(A) louder on the reference surface. The surfaces FR... are no part of the directive: they are French
-ones of NMPB, fitted to these coefficients (Cerema, 2016), and hold with no other set. The values agree with
-those of the source module V1.10 of the European Commission (DGMR, 2014).
+2.4-3.5 dB(A) louder on the reference surface. The surfaces FR... are no part of the directive: they are those
+of the French NMPB, fitted to these coefficients (Cerema, 2016), and hold with no other set. The values agree
+with those of the source module V1.10 of the European Commission (DGMR, 2014).
 """
 
 from __future__ import annotations
