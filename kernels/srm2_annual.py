@@ -293,7 +293,6 @@ def sector_contributions(
         roads.sigma_z0_m,
         np.ascontiguousarray(emission_ug_per_m_s, dtype=np.float64),
         rose.inverse_wind,
-        bearings[0],
         np.sin(bearings),
         np.cos(bearings),
         _law(roughness),
@@ -428,6 +427,24 @@ def _part(
     return before + _outward(0.0, s2 - foot, across, sigma_z0, law, rule, height)
 
 
+_ROOT_3 = math.sqrt(3.0)
+
+
+@njit(cache=True, error_model="numpy")
+def _sector(east: float, north: float, sine: float, cosine: float) -> int:
+    """Sector of a direction; sine and cosine are of the start of the first. Without an angle: this is hot."""
+    x, y = east * cosine - north * sine, north * cosine + east * sine
+    if x >= 0.0 and y > 0.0:
+        quarter, across, along = 0, x, y
+    elif x > 0.0:
+        quarter, across, along = 3, -y, x
+    elif y < 0.0:
+        quarter, across, along = 6, -x, -y
+    else:
+        quarter, across, along = 9, y, -x
+    return quarter + (1 if across * _ROOT_3 >= along else 0) + (1 if across >= along * _ROOT_3 else 0)
+
+
 @njit(cache=True, error_model="numpy")
 def _add_piece(
     ax: float,
@@ -435,7 +452,6 @@ def _add_piece(
     bx: float,
     by: float,
     sigma_z0: float,
-    first_bearing: float,
     sines: NDArray[np.float64],
     cosines: NDArray[np.float64],
     law: NDArray[np.float64],
@@ -453,27 +469,20 @@ def _add_piece(
     beyond = max(-foot, foot - length, 0.0)
     if beyond * beyond + across * across > reach * reach:
         return
-    width = 2.0 * math.pi / SECTORS
-    bearing_a = math.atan2(ax, ay)
-    bearing_b = math.atan2(bx, by)
+    first, last = _sector(ax, ay, sines[0], cosines[0]), _sector(bx, by, sines[0], cosines[0])
     if ax == 0.0 and ay == 0.0:
-        bearing_a = bearing_b
+        first = last
     if bx == 0.0 and by == 0.0:
-        bearing_b = bearing_a
-    turn = bearing_b - bearing_a
-    if turn > math.pi:
-        turn -= 2.0 * math.pi
-    elif turn <= -math.pi:
-        turn += 2.0 * math.pi
-    from_sector = (bearing_a - first_bearing) / width
-    first = math.floor(from_sector)
-    last = math.floor(from_sector + turn / width)
-    step = 1 if last >= first else -1
+        last = first
+    step = 1 if ay * bx - ax * by > 0.0 else -1  # clockwise, seen from the receptor
+    n_edges = (step * (last - first)) % SECTORS
+    if n_edges > 9:  # both ends on one line with the receptor, that of an edge: seven is the most
+        n_edges = 0
     start = 0.0
     sector = first
-    while True:
+    for i in range(n_edges + 1):
         end = length
-        if sector != last:
+        if i < n_edges:
             edge = (sector + 1 if step > 0 else sector) % SECTORS
             slope = ux * cosines[edge] - uy * sines[edge]
             # no slope: the receptor lies on the piece, which is the edge itself
@@ -481,8 +490,6 @@ def _add_piece(
             end = min(max(end, start), length)
         if end > start:
             sums[sector % SECTORS] += _part(start, end, foot, across, sigma_z0, law, rule, height)
-        if sector == last:
-            break
         start = end
         sector += step
 
@@ -496,7 +503,6 @@ def _add_all(
     sigma_z0: NDArray[np.float64],
     emission: NDArray[np.float64],
     inverse_wind: NDArray[np.float64],
-    first_bearing: float,
     sines: NDArray[np.float64],
     cosines: NDArray[np.float64],
     law: NDArray[np.float64],
@@ -516,7 +522,7 @@ def _add_all(
                 continue
             _add_piece(
                 ends[m, 0] - x[p], ends[m, 1] - y[p], ends[m, 2] - x[p], ends[m, 3] - y[p],
-                sigma_z0[r], first_bearing, sines, cosines, law, rule, reach, height, sums,
+                sigma_z0[r], sines, cosines, law, rule, reach, height, sums,
             )  # fmt: skip
             if m + 1 < road.size and road[m + 1] == r:
                 continue
