@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 WARM_UP_MS = 30 * 60_000  # fusion's longest window of readings
 REFUSED = 2  # exit status when the input or the machine stands in the way
-VALIDATED = {"air": "streets of SRM1 (.csv) or cases of SRM2 (.json)"}
+VALIDATED = {
+    "air": "streets of SRM1 (.csv) or cases of SRM2 (.json)",
+    "noise": "cases of emission and propagation (.json)",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -398,11 +401,13 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _validate(options: argparse.Namespace) -> int:
     from studies.validate import CasesError, write_conformity
-    from studies.validate_air import validate_air
 
-    validators = {"air": validate_air}
+    if options.subject == "air":
+        from studies.validate_air import validate_air as validate
+    else:
+        from studies.validate_noise import validate_noise as validate
     try:
-        conformity = validators[options.subject](options.cases)
+        conformity = validate(options.cases)
     except CasesError as error:
         raise OptionError(str(error)) from error
     print("\n".join(conformity.lines()))

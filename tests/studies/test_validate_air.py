@@ -335,6 +335,18 @@ def test_the_command_exits_2_on_what_it_cannot_read(
     assert not report.exists()
 
 
+def test_the_command_takes_cases_of_noise_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    emission = json.loads((DATA / "cnossos_reference_cases.json").read_text())["emission"][:2]
+    cases, report = tmp_path / "noise.json", tmp_path / "report.json"
+    cases.write_text(json.dumps({"emission": emission}))
+    assert main(["validate", "noise", "--cases", str(cases), "--report", str(report)]) == 0
+    assert "noise conforms: 2 cases" in capsys.readouterr().out
+    assert json.loads(report.read_text())["subject"] == "noise"
+    cases.write_text("{")
+    assert main(["validate", "noise", "--cases", str(cases)]) == 2
+    assert "line 1, column 2" in capsys.readouterr().err
+
+
 def test_a_value_that_is_not_finite_never_conforms() -> None:
     assert relative_deviation(1.0, math.nan) == relative_deviation(0.0, math.inf) == math.inf
     assert relative_deviation(0.0, 0.25) == 0.25
