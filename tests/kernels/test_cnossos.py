@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 
 from kernels import cnossos, cnossos_tables
+from kernels.cnossos_coefficients import EU_2015, EU_2021, NL_NATIONAL, CoefficientSet, coefficient_set
 
 CASES = json.loads(
-    (Path(__file__).parent.parent / "data" / "cnossos_emission_cases.json").read_text(encoding="utf-8")
-)["cases"]
+    (Path(__file__).parent.parent / "data" / "cnossos_reference_cases.json").read_text(encoding="utf-8")
+)["emission"]
+SETS = {"coefficients_2021": EU_2021, "coefficients_2015": EU_2015}
+JUNCTIONS = (None, "crossing", "roundabout")
 
 
-def line_of(case: dict[str, Any]) -> np.ndarray:
+def line_of(case: dict[str, Any], coefficients: CoefficientSet) -> np.ndarray:
     """Bands of all categories of a case, added as energy, (8,) [dB]."""
     energy = np.zeros(8)
     for traffic in case["traffic"]:
@@ -24,23 +27,80 @@ def line_of(case: dict[str, Any]) -> np.ndarray:
         bands = cnossos.sound_power(
             traffic["flow_veh_h"],
             traffic["speed_kmh"],
-            traffic["category"],
-            case["surface"],
-            case["temperature_c"],
-            gradient_percent=case["gradient_percent"],
-            junction=case["junction"],
+            str(traffic["category"]),
+            "DEF" if case["surface"] == "reference" else case["surface"],
+            case["temperature_C"],
+            coefficients=coefficients,
+            gradient_percent=case["slope_pct"],
+            junction=JUNCTIONS[case["junction_type"]],
             junction_distance_m=np.inf if distance is None else distance,
-            studded_share=case["studded_share"],
+            studded_share=cnossos.studded_share(case["studded_fraction_cat1"], case["studded_months"]),
         )
         energy += 10.0 ** (bands[0] / 10.0)
     return 10.0 * np.log10(energy)
 
 
+@pytest.mark.parametrize("coefficients", list(SETS))
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
-def test_sound_power_is_that_of_the_commissions_own_program(case: dict[str, Any]) -> None:
-    bands = line_of(case)
-    np.testing.assert_allclose(bands, case["bands_db"], atol=case["tolerance_db"])
-    assert cnossos.a_weighted_db(bands) == pytest.approx(case["level_dba"], abs=case["tolerance_db"])
+def test_sound_power_is_that_of_the_commissions_own_program(case: dict[str, Any], coefficients: str) -> None:
+    bands = line_of(case, SETS[coefficients])
+    expected = case["expected_LW_line_dB_per_m"][coefficients]
+    np.testing.assert_allclose(bands, expected["bands"], atol=case["tolerance_dB"])
+    assert cnossos.a_weighted_db(bands) == pytest.approx(expected["LWA"], abs=case["tolerance_dB"])
+
+
+# Level of one vehicle on the reference surface [dB(A)], as computed by another program from the same tables.
+@pytest.mark.parametrize(
+    ("coefficients", "category", "speed_kmh", "level_dba"),
+    [
+        (EU_2015, "1", 30, 90.4), (EU_2021, "1", 30, 92.5), (NL_NATIONAL, "1", 30, 95.5),
+        (EU_2015, "1", 120, 108.2), (EU_2021, "1", 120, 110.9), (NL_NATIONAL, "1", 120, 108.6),
+        (EU_2015, "2", 50, 101.5), (EU_2021, "2", 50, 104.5), (NL_NATIONAL, "2", 50, 104.8),
+        (EU_2015, "3", 90, 109.3), (EU_2021, "3", 90, 112.8), (NL_NATIONAL, "3", 90, 113.4),
+    ],
+)  # fmt: skip
+def test_one_vehicle_is_as_loud_as_its_set_of_coefficients_says(
+    coefficients: CoefficientSet, category: str, speed_kmh: float, level_dba: float
+) -> None:
+    bands = cnossos.sound_power(1000.0 * speed_kmh, speed_kmh, category, coefficients=coefficients)
+    assert cnossos.a_weighted_db(bands)[0] == pytest.approx(level_dba, abs=0.06)
+
+
+def test_two_way_gradient_is_the_energy_of_half_up_and_half_down() -> None:
+    def power(gradient: float, flow: float, is_two_way: bool = False) -> np.ndarray:
+        return cnossos.sound_power(flow, 60.0, "3", gradient_percent=gradient, is_two_way=is_two_way)[0]
+
+    both = np.logaddexp(power(8.0, 50.0) / 10 * np.log(10), power(-8.0, 50.0) / 10 * np.log(10)) * 10
+    np.testing.assert_allclose(power(8.0, 100.0, True), both / np.log(10), atol=1e-9)
+    np.testing.assert_allclose(power(8.0, 100.0, True), power(-8.0, 100.0, True), atol=1e-9)
+
+
+def test_surface_is_flagged_outside_the_speeds_it_was_printed_for() -> None:
+    rows = EU_2021.surface_indices(["NL07", "NL07", "NL07", "NL07"])
+    np.testing.assert_array_equal(
+        EU_2021.is_outside_range(rows, [69.0, 70.0, 80.0, 81.0]), [True, False, False, True]
+    )
+    assert np.isfinite(cnossos.sound_power(100.0, 30.0, "1", "NL07")).all()
+
+
+def test_a_set_refuses_what_it_does_not_have() -> None:
+    with pytest.raises(
+        ValueError, match=r"coefficients: got '2019', expected one of 2021/1226, 2015/996, NL"
+    ):
+        coefficient_set("2019")
+    with pytest.raises(
+        ValueError, match=r"surface: got 'FR1D', expected one of DEF, .* \(coefficients 2021/1226\)"
+    ):
+        cnossos.sound_power(100.0, 50.0, "1", "FR1D")
+    with pytest.raises(ValueError, match="studded_share: the coefficients NL national have none"):
+        cnossos.sound_power(100.0, 50.0, "1", coefficients=NL_NATIONAL, studded_share=0.1)
+    assert np.isfinite(cnossos.sound_power(100.0, 50.0, "1", "FR1D", coefficients=EU_2015)).all()
+
+
+def test_dutch_numbers_of_surfaces_are_others_than_those_of_the_directive() -> None:
+    """What is NL03 in the Netherlands is NL02 in table F-4 (two-layer porous asphalt)."""
+    dutch, eu = NL_NATIONAL.surface_indices(["NL03"])[0], EU_2021.surface_indices(["NL02"])[0]
+    np.testing.assert_array_equal(NL_NATIONAL.surface_alpha_db[dutch], EU_2021.surface_alpha_db[eu])
 
 
 def test_all_surfaces_of_table_f4_are_there() -> None:
@@ -72,7 +132,8 @@ def random_traffic(n: int) -> dict[str, Any]:
     }
 
 
-def test_band_group_power_is_the_sum_of_the_bands_of_its_groups() -> None:
+@pytest.mark.parametrize("coefficients", [EU_2021, EU_2015, NL_NATIONAL], ids=lambda each: each.name)
+def test_band_group_power_is_the_sum_of_the_bands_of_its_groups(coefficients: CoefficientSet) -> None:
     traffic = random_traffic(500)
     bands = np.zeros((500, 8))
     for category, flow, speed in (
@@ -81,11 +142,18 @@ def test_band_group_power_is_the_sum_of_the_bands_of_its_groups() -> None:
         ("3", "heavy_per_h", "speed_heavy_kmh"),
     ):
         level = cnossos.sound_power(
-            traffic[flow], traffic[speed], category, traffic["surface_index"], traffic["temperature_c"]
+            traffic[flow],
+            traffic[speed],
+            category,
+            traffic["surface_index"],
+            traffic["temperature_c"],
+            coefficients=coefficients,
         )
         bands += 10.0 ** ((level + cnossos_tables.A_WEIGHTING_DB) / 10.0)
     groups = np.stack([bands[:, :3].sum(axis=1), bands[:, 3], bands[:, 4], bands[:, 5:].sum(axis=1)], axis=1)
-    np.testing.assert_allclose(cnossos.band_group_power(**traffic), groups, rtol=1e-10)
+    np.testing.assert_allclose(
+        cnossos.band_group_power(**traffic, coefficients=coefficients), groups, rtol=1e-10
+    )
 
 
 def test_power_is_linear_in_the_flow_at_fixed_speed() -> None:
@@ -111,6 +179,8 @@ def test_power_of_a_vehicle_is_frozen_below_20_kmh_and_density_below_5() -> None
     np.testing.assert_allclose(level[1] - level[0], 10 * np.log10(20 / 10), atol=1e-12)
     np.testing.assert_allclose(level[2] - level[0], 10 * np.log10(20 / 5), atol=1e-12)
     np.testing.assert_allclose(level[3], level[2], atol=1e-12)
+    legal = cnossos.sound_power([100.0] * 2, [20.0, 5.0], "1", v_density_min_kmh=20.0)
+    np.testing.assert_allclose(legal[1], legal[0], atol=1e-12)
 
 
 def test_the_2021_tables_are_the_louder_ones() -> None:
