@@ -41,7 +41,7 @@ _MAX_DEPTH_M = float(_WAVE_M[0]) / 20.0  # no wave is longer: a point deeper bel
 
 
 # Layout of the workspace: eight numbers each, of edges sixteen (two states), then three for each point.
-_GROUND_S, _GROUND_R, _EDGE, _NEAREST, _ENERGY, _OVER, _MOMENTS = 0, 8, 16, 32, 48, 56, 64
+_GROUND, _GROUND_S, _EDGE, _NEAREST, _ENERGY, _OVER, _MOMENTS = 0, 8, 16, 32, 48, 56, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +187,15 @@ def boundary_energy(
     """
     half = stack.size // 2
     _moments(x, z, g, begin, end, work)
-    n_h = _hull(x, z, begin, end, source_height_m, receiver_height_m, False, stack, 0)
-    n_f = _hull(x, z, begin, end, source_height_m, receiver_height_m, True, stack, half)
-    near = False
-    if n_h == 0 or n_f == 0:
-        near = _near_edges(x, z, begin, end, source_height_m, receiver_height_m, work)
+    searched = near = False
     for state in range(2):
         is_favourable = state == 1
-        n_edges = n_f if is_favourable else n_h
-        at = half if is_favourable else 0
+        at = state * half
+        n_edges = _hull(x, z, begin, end, source_height_m, receiver_height_m, is_favourable, stack, at)
         if n_edges == 0:
+            if not searched:
+                near = _near_edges(x, z, begin, end, source_height_m, receiver_height_m, work)
+                searched = True
             _open_energy(
                 x, z, begin, end, source_height_m, receiver_height_m, source_g, is_favourable, near, work,
                 stack, at,
@@ -218,7 +217,7 @@ def boundary_energy(
                 homogeneous[row, b] = work[_ENERGY + b]
 
 
-@njit(cache=True, error_model="numpy", nogil=True, inline="always")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _exp_minus(y: float) -> float:
     """exp(-y) within 0.0003 dB for -3 < y < 30; a polynomial, so that the bands go side by side."""
     t = min(y, 60.0) * (1.0 / 64.0)
@@ -255,7 +254,7 @@ def _moments(
         work[at], work[at + 1], work[at + 2] = m0, m1, mg
 
 
-@njit(cache=True, error_model="numpy", nogil=True, inline="always")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _side(
     work: NDArray[np.float64],
     first: int,
@@ -297,9 +296,8 @@ def _ground(
     g_near: float,
     is_favourable: bool,
     work: NDArray[np.float64],
-    at: int,
 ) -> None:
-    """10^(-A_ground/10) of 2.5.14 to 2.5.20 into ``work`` from ``at``; ``g_near`` is G'_path."""
+    """10^(-A_ground/10) of 2.5.14 to 2.5.20 into ``work``; ``g_near`` is G'_path."""
     zs, zr = max(zs, 0.0), max(zr, 0.0)
     heights = max(zs + zr, 1e-6)
     least_db = -3.0 * (1.0 - g_near)
@@ -310,7 +308,7 @@ def _ground(
     least = _exp_minus(least_db * (np.log(10.0) / 10.0))
     if g_path <= 0.0:
         for b in range(N_BANDS):
-            work[at + b] = least
+            work[_GROUND + b] = least
         return
     g_w = g_near
     if is_favourable:
@@ -327,10 +325,10 @@ def _ground(
         cf_k = dp * (1.0 + 3.0 * wd * _exp_minus(np.sqrt(wd))) / (1.0 + wd) * _INVERSE_K[b]
         a = np.sqrt(2.0 * cf_k)
         interference = _FOUR_K2[b] * per_dp2 * ((zs - a) * zs + cf_k) * ((zr - a) * zr + cf_k)
-        work[at + b] = min(interference, least)
+        work[_GROUND + b] = min(interference, least)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, inline="always")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _near_ground(zs: float, zr: float, dp: float, g_path: float, source_g: float) -> float:
     """G'_path, 2.5.14."""
     reach = 30.0 * (max(zs, 0.0) + max(zr, 0.0))
@@ -392,7 +390,7 @@ def _hull(
     return n
 
 
-@njit(cache=True, error_model="numpy", nogil=True, inline="always")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _lowered(t: float, above: float, d: float, radius: float, top: float, is_favourable: bool) -> float:
     """Height above the ray at the distance t, of a point that is ``above`` the straight line."""
     if not is_favourable:
@@ -401,7 +399,7 @@ def _lowered(t: float, above: float, d: float, radius: float, top: float, is_fav
     return above - t * (d - t) / (top + np.sqrt(radius * radius - half * half))
 
 
-@njit(cache=True, error_model="numpy", nogil=True, inline="always")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _arc(chord: float, radius: float) -> float:
     """Length of an arc over a chord, 2 radius asin(chord / (2 radius)); radius is infinite for a line."""
     t = chord / (2.0 * radius)
@@ -409,12 +407,12 @@ def _arc(chord: float, radius: float) -> float:
     return chord * (1.0 + t * (1.0 / 6.0 + t * (3.0 / 40.0 + t * (5.0 / 112.0))))
 
 
-@njit(cache=True, error_model="numpy", nogil=True, inline="always")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _length(dx: float, dz: float) -> float:
     return np.sqrt(dx * dx + dz * dz)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, inline="always")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _radius(distance: float, is_favourable: bool) -> float:
     """Of the rays between two points; infinite in the homogeneous state."""
     return max(1000.0, 8.0 * distance) if is_favourable else np.inf
@@ -436,7 +434,7 @@ def _detour(sx: float, sz: float, ox: float, oz: float, rx: float, rz: float, is
     return 2.0 * (_arc(sa, radius) + _arc(ar, radius)) - arcs - _arc(sr, radius)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, inline="always")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _diffraction(delta: float, c2: float, b: int) -> float:
     """10^(Delta_dif/10), without the limit of 25 dB."""
     t = _40_PER_WAVE[b] * c2 * delta
@@ -468,11 +466,13 @@ def _diffracted_energy(
 
     a, zs, zo, dp, g, c = _side(work, 0, first - begin, sx, ax, sz, az)
     g_near = _near_ground(zs, zo, dp, g, source_g)
-    _ground(zs, zo, dp, g, g_near, is_favourable, work, _GROUND_S)
+    _ground(zs, zo, dp, g, g_near, is_favourable, work)
+    for b in range(N_BANDS):
+        work[_GROUND_S + b] = work[_GROUND + b]
     below_s = zs < 0.0
     s1x, s1z = sx + 2.0 * zs * c * a, sz - 2.0 * zs * c
     a, zo, zr, dp, g, c = _side(work, last - begin, end - 1 - begin, bx, rx, bz, rz)
-    _ground(zo, zr, dp, g, g, is_favourable, work, _GROUND_R)
+    _ground(zo, zr, dp, g, g, is_favourable, work)
     below_r = zr < 0.0
     r1x, r1z = rx + 2.0 * zr * c * a, rz - 2.0 * zr * c
 
@@ -507,7 +507,7 @@ def _diffracted_energy(
         c2 = (1.0 + t) / (1.0 / 3.0 + t) if t < 1e12 else 1.0
         d_sr = _diffraction(direct, c2, b)
         on_s = 1.0 + (np.sqrt(work[_GROUND_S + b]) - 1.0) * np.sqrt(d_sr / _diffraction(image_s, c2, b))
-        on_r = 1.0 + (np.sqrt(work[_GROUND_R + b]) - 1.0) * np.sqrt(d_sr / _diffraction(image_r, c2, b))
+        on_r = 1.0 + (np.sqrt(work[_GROUND + b]) - 1.0) * np.sqrt(d_sr / _diffraction(image_r, c2, b))
         sides = max(on_s, 0.0) * max(on_r, 0.0)
         work[_ENERGY + b] = sides * sides / min(_diffraction(level, c2, b), _MAX_DIFFRACTION)
 
@@ -530,18 +530,30 @@ def _open_energy(
     """10^(-A_boundary/10) where nothing reaches into the ray; bands with an edge near to it diffract."""
     rx, rz = x[end - 1] - x[begin], z[end - 1] - z[begin] + receiver_height_m
     _, zs, zr, dp, g, _ = _side(work, 0, end - 1 - begin, 0.0, rx, source_height_m, rz)
-    _ground(zs, zr, dp, g, _near_ground(zs, zr, dp, g, source_g), is_favourable, work, _ENERGY)
+    _ground(zs, zr, dp, g, _near_ground(zs, zr, dp, g, source_g), is_favourable, work)
+    for b in range(N_BANDS):
+        work[_ENERGY + b] = work[_OVER + b] = work[_GROUND + b]
     if not has_near_edges:
         return
     edge = _EDGE + N_BANDS if is_favourable else _EDGE
-    for b in range(N_BANDS):
-        work[_OVER + b] = work[_ENERGY + b]
+    one = np.int64(1)
     for i in range(N_BANDS):
         if work[edge + i] < 0.0 or (i > 0 and work[edge + i] == work[edge + i - 1]):
             continue
         stack[at] = np.int64(work[edge + i])
         _diffracted_energy(
-            x, z, begin, end, source_height_m, receiver_height_m, source_g, is_favourable, work, stack, at, 1
+            x,
+            z,
+            begin,
+            end,
+            source_height_m,
+            receiver_height_m,
+            source_g,
+            is_favourable,
+            work,
+            stack,
+            at,
+            one,
         )
         for b in range(i, N_BANDS):
             if work[edge + b] == work[edge + i]:

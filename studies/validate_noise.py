@@ -1,7 +1,7 @@
 """Road noise against known results: emission of CNOSSOS-EU, and propagation as in ISO/TR 17534-4.
 
-The cases are an object with lists ``emission`` and ``propagation``; tests/data/cnossos_reference_cases.json has
-some of each.
+The cases are an object with lists ``emission`` and ``propagation``: tests/data/cnossos_reference_cases.json
+has some of each.
 
 **Emission.** ``id``, ``traffic`` (objects with ``category``, ``flow_veh_h``, ``speed_kmh``), ``surface``
 ("reference" or its name), ``temperature_C``, ``slope_pct``, ``one_way``, ``junction_type`` (0 none, 1
@@ -35,8 +35,8 @@ from kernels.cnossos_coefficients import EU_2015, EU_2021, NL_NATIONAL, Coeffici
 from kernels.cnossos_path import N_BANDS, path_energies
 from kernels.cnossos_tables import A_WEIGHTING_DB
 from kernels.propagation import Atmosphere, air_absorption_db_per_km
+from studies.noise_scene import HARD_FACE, SceneError, paths_between, profiles_of, read_scene
 from studies.noise_scene import Path as SoundPath
-from studies.noise_scene import SceneError, paths_between, profiles_of, read_scene
 from studies.validate import CasesError, Check, Conformity
 
 EMISSION_TOLERANCE_DB = 0.01
@@ -282,8 +282,9 @@ def _expected(
             for state, values in labels[label].items()
         )
 
-    ways = list(permutations(candidates, len(wanted)))
-    chosen = dict(zip(wanted, min(ways, key=deviation), strict=True))
+    ways: list[tuple[int | None, ...]] = list(permutations(candidates, len(wanted)))
+    nearest = min(ways, key=deviation)
+    chosen = dict(zip(wanted, nearest, strict=True))
     for label, values in labels.items():
         yield label, 0 if label == "direct" else chosen[label], values
 
@@ -339,7 +340,7 @@ def _path_of_cut(cut: _Fields) -> SoundPath:
             place, (a, b) = point.vector("xyz", 3), point.values["wall"]
             share = math.dist(place[:2], a[:2]) / math.dist(a[:2], b[:2])
             reflector_x, top = at, a[2] + share * (b[2] - a[2])
-            absorption = point.bands("alpha")
+            absorption = point.bands("alpha") if point.values.get("alpha") else np.array(HARD_FACE)
         if not is_roof:
             x.append(at)
             z.append(ground)
