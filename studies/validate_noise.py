@@ -357,7 +357,7 @@ def _check(
     case: str, quantity: str, values: Sequence[tuple[str, float, float]], tolerance: float, note: str
 ) -> Check:
     """Check of values given as name, expected, calculated; what is expected as NaN is not compared."""
-    compared = [value for value in values if not math.isnan(value[1])]
+    compared = [(name, float(expected), float(got)) for name, expected, got in values if expected == expected]
     if not compared:
         raise CasesError(f"{case}: {quantity}: no value to compare with")
     deviations = [abs(got - expected) if math.isfinite(got) else math.inf for _, expected, got in compared]

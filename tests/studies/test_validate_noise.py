@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from studies.validate import CasesError
+from studies.validate import CasesError, write_conformity
 from studies.validate_noise import NO_TERRAIN, validate_noise
 
 CASES = Path(__file__).parent.parent / "data" / "cnossos_reference_cases.json"
@@ -65,6 +65,9 @@ def test_wrong_values_do_not_conform(cases: dict[str, Any], tmp_path: Path) -> N
     one["emission"][0]["expected_LW_line_dB_per_m"]["coefficients_2015"]["bands"][0] -= 0.02
     found = validate_noise(write(tmp_path, one))
     assert not found.is_met
+    write_conformity(found, tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert (report["conforms"], report["n_failed"], report["n_cases"]) == (False, 2, 2)
     failed = {(check.case, check.quantity): check.detail for check in found.checks if not check.is_met}
     assert set(failed) == {
         ("TC07", "direct path, homogeneous L_H"),
