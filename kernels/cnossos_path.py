@@ -188,10 +188,12 @@ def boundary_energy(
     half = stack.size // 2
     _moments(x, z, g, begin, end, work)
     searched = near = False
+    n_edges = 1
     for state in range(2):
         is_favourable = state == 1
         at = state * half
-        n_edges = _hull(x, z, begin, end, source_height_m, receiver_height_m, is_favourable, stack, at)
+        if n_edges > 0:  # rays that are bent down pass over whatever a straight one passes over
+            n_edges = _hull(x, z, begin, end, source_height_m, receiver_height_m, is_favourable, stack, at)
         if n_edges == 0:
             if not searched:
                 near = _near_edges(x, z, begin, end, source_height_m, receiver_height_m, work)
@@ -285,6 +287,21 @@ def _side(
     h_last = c * (z_last - level - a * (x_last - middle))
     dp = max(abs(c * (length + a * (z_last - z_first))), _NEAR_M)
     return a, h_first, h_last, dp, min(max(g, 0.0), 1.0), c
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _image(
+    work: NDArray[np.float64], first: int, last: int, x_first: float, x_last: float, px: float, pz: float
+) -> tuple[float, float]:
+    """Image of a point in the mean ground plane between two points of the profile."""
+    length = x_last - x_first
+    i, j = _MOMENTS + 3 * first, _MOMENTS + 3 * last
+    m0 = work[j] - work[i]
+    middle = 0.5 * (x_first + x_last)
+    per_length = 1.0 / length
+    a = 12.0 * (work[j + 1] - work[i + 1] - middle * m0) * per_length * per_length * per_length
+    twice = 2.0 * (pz - m0 * per_length - a * (px - middle)) / (1.0 + a * a)
+    return px + twice * a, pz - twice
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -400,9 +417,9 @@ def _lowered(t: float, above: float, d: float, radius: float, top: float, is_fav
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _arc(chord: float, radius: float) -> float:
-    """Length of an arc over a chord, 2 radius asin(chord / (2 radius)); radius is infinite for a line."""
-    t = chord / (2.0 * radius)
+def _arc(chord: float, bend: float) -> float:
+    """Length of an arc over a chord, asin(chord bend) / bend; 1 / bend is its diameter."""
+    t = chord * bend
     t *= t
     return chord * (1.0 + t * (1.0 / 6.0 + t * (3.0 / 40.0 + t * (5.0 / 112.0))))
 
@@ -413,25 +430,25 @@ def _length(dx: float, dz: float) -> float:
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _radius(distance: float, is_favourable: bool) -> float:
-    """Of the rays between two points; infinite in the homogeneous state."""
-    return max(1000.0, 8.0 * distance) if is_favourable else np.inf
+def _bend(distance: float, is_favourable: bool) -> float:
+    """1 / diameter of the arc of the ray between two points; 0 in the homogeneous state [1/m]."""
+    return 0.5 / max(1000.0, 8.0 * distance) if is_favourable else 0.0
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def _detour(sx: float, sz: float, ox: float, oz: float, rx: float, rz: float, is_favourable: bool) -> float:
     """Path difference over one edge; negative where it lies below the ray."""
     sr = _length(rx - sx, rz - sz)
-    radius = _radius(sr, is_favourable)
+    bend = _bend(sr, is_favourable)
     so, o_r = _length(ox - sx, oz - sz), _length(rx - ox, rz - oz)
     on_line = sz + (rz - sz) * (ox - sx) / (rx - sx)
-    arcs = _arc(so, radius) + _arc(o_r, radius)
+    arcs = _arc(so, bend) + _arc(o_r, bend)
     if oz >= on_line:
-        return arcs - _arc(sr, radius)
+        return arcs - _arc(sr, bend)
     if not is_favourable:
         return sr - arcs
     sa, ar = _length(ox - sx, on_line - sz), _length(rx - ox, rz - on_line)
-    return 2.0 * (_arc(sa, radius) + _arc(ar, radius)) - arcs - _arc(sr, radius)
+    return 2.0 * (_arc(sa, bend) + _arc(ar, bend)) - arcs - _arc(sr, bend)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -483,7 +500,7 @@ def _diffracted_energy(
         image_r = _detour(sx, sz, ax, az, r1x, r1z, is_favourable)
     else:
         sr, s1r, sr1 = _length(rx - sx, rz - sz), _length(rx - s1x, rz - s1z), _length(r1x - sx, r1z - sz)
-        q, q_s, q_r = _radius(sr, is_favourable), _radius(s1r, is_favourable), _radius(sr1, is_favourable)
+        q, q_s, q_r = _bend(sr, is_favourable), _bend(s1r, is_favourable), _bend(sr1, is_favourable)
         so, s1o = _length(ax - sx, az - sz), _length(ax - s1x, az - s1z)
         o_r, o_r1 = _length(rx - bx, rz - bz), _length(r1x - bx, r1z - bz)
         direct = _arc(so, q) + _arc(o_r, q) - _arc(sr, q)
@@ -584,6 +601,8 @@ def _near_edges(
     rx, rz = x[end - 1] - x0, z[end - 1] - z0 + receiver_height_m
     slope = (rz - sz) / max(rx, _NEAR_M)
     stretch = np.sqrt(1.0 + slope * slope)
+    shrink = 1.0 / stretch
+    least = _WAVE_M[N_BANDS - 1] / 4.0
     sr = _length(rx, rz - sz)
     found = False
     for k in range(begin + 1, end - 1):
@@ -594,28 +613,23 @@ def _near_edges(
         ox, oz = x[k] - x0, z[k] - z0
         if ox <= _NEAR_M or ox >= rx - _NEAR_M:
             continue
-        depth = (sz + slope * ox - oz) / stretch
+        depth = (sz + slope * ox - oz) * shrink
         if depth > 0.0:  # a lower bound of the path difference, without roots
-            u = max(ox * stretch - slope * depth, 0.0)
-            v = max((rx - ox) * stretch + slope * depth, 0.0)
-            if depth * depth * (1.0 / (2.0 * u + depth) + 1.0 / (2.0 * v + depth)) > _MAX_DEPTH_M:
+            u = 2.0 * max(ox * stretch - slope * depth, 0.0) + depth
+            v = 2.0 * max((rx - ox) * stretch + slope * depth, 0.0) + depth
+            if depth * depth * (u + v) > _MAX_DEPTH_M * u * v:
                 continue
         so, o_r = _length(ox, oz - sz), _length(rx - ox, rz - oz)
-        if depth > 0.0 and so + o_r - sr >= _MAX_DEPTH_M:
-            continue
-        a, h_s, _, _, _, c = _side(work, 0, k - begin, 0.0, ox, sz, oz)
-        s1x, s1z = 2.0 * h_s * c * a, sz - 2.0 * h_s * c
-        a, _, h_r, _, _, c = _side(work, k - begin, end - 1 - begin, ox, rx, oz, rz)
-        r1x, r1z = rx + 2.0 * h_r * c * a, rz - 2.0 * h_r * c
+        s1x, s1z = _image(work, 0, k - begin, 0.0, ox, 0.0, sz)
+        r1x, r1z = _image(work, k - begin, end - 1 - begin, ox, rx, rx, rz)
         if (oz - s1z) * (r1x - s1x) < (r1z - s1z) * (ox - s1x):
             continue
-        s1o, o_r1, s1r1 = (
-            _length(ox - s1x, oz - s1z),
-            _length(r1x - ox, r1z - oz),
-            _length(r1x - s1x, r1z - s1z),
-        )
+        s1o, o_r1 = _length(ox - s1x, oz - s1z), _length(r1x - ox, r1z - oz)
+        s1r1 = _length(r1x - s1x, r1z - s1z)
+        if depth > 0.0 and s1o + o_r1 - s1r1 + sr - so - o_r <= least:
+            continue  # nor in the favourable state, whose two differences are smaller
         for state in range(2):
-            q, q1 = _radius(sr, state == 1), _radius(s1r1, state == 1)
+            q, q1 = _bend(sr, state == 1), _bend(s1r1, state == 1)
             arcs = _arc(so, q) + _arc(o_r, q)
             if depth <= 0.0:
                 delta = arcs - _arc(sr, q)
@@ -623,7 +637,7 @@ def _near_edges(
                 split = ox / rx * sr
                 delta = 2.0 * (_arc(split, q) + _arc(sr - split, q)) - arcs - _arc(sr, q)
             mirrored = _arc(s1o, q1) + _arc(o_r1, q1) - _arc(s1r1, q1)
-            if delta <= _WAVE_M[N_BANDS - 1] / 4.0 - mirrored:
+            if delta <= least - mirrored:
                 continue
             if not found:
                 found = True
@@ -656,11 +670,12 @@ def _lose_over_edge(
 ) -> None:
     """Take from the energy what passes over the upper edge of a reflecting surface (retrodiffraction).
 
-    The ray is the string over the edges of the path: of it, the stretch on which the surface lies.
+    The ray is the string over the edges of the path: of it, the stretch on which the surface lies. A surface
+    that the ray hits far below its edge loses nothing, one hit at the edge 4.8 dB, one that it misses more.
     """
     left_x, left_z = x[begin], z[begin] + source_height_m
     right_x, right_z = x[end - 1], z[end - 1] + receiver_height_m
-    radius = _radius(_length(right_x - left_x, right_z - left_z), is_favourable)
+    bend = _bend(_length(right_x - left_x, right_z - left_z), is_favourable)
     for i in range(n_edges):
         k = stack[at + i]
         if x[k] <= reflector_x:
@@ -668,8 +683,11 @@ def _lose_over_edge(
         else:
             right_x, right_z = x[k], z[k]
             break
-    over = _arc(_length(reflector_x - left_x, reflector_top - left_z), radius)
-    over += _arc(_length(right_x - reflector_x, right_z - reflector_top), radius)
-    delta = _arc(_length(right_x - left_x, right_z - left_z), radius) - over
+    over = _arc(_length(reflector_x - left_x, reflector_top - left_z), bend)
+    over += _arc(_length(right_x - reflector_x, right_z - reflector_top), bend)
+    delta = _arc(_length(right_x - left_x, right_z - left_z), bend) - over
+    on_line = left_z + (right_z - left_z) * (reflector_x - left_x) / max(right_x - left_x, _NEAR_M)
+    if reflector_top < on_line:
+        delta = -delta
     for b in range(N_BANDS):
         work[_ENERGY + b] /= _diffraction(delta, 1.0, b)

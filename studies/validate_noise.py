@@ -152,6 +152,8 @@ def _emission(case: _Fields) -> Iterator[Check]:
     for name in expected.values:
         if name not in SETS:
             raise CasesError(f"{expected.name}: got {name!r}, expected {', '.join(SETS)}")
+        if expected.values[name] is None:
+            continue
         values = expected.object(name)
         bands = _line(case, SETS[name])
         pairs = (
@@ -241,7 +243,7 @@ def _propagation(case: _Fields) -> Iterator[Check]:
                 continue
             pairs = list(zip(BANDS, values, levels[state][path], strict=True))
             yield _check(case.name, f"{label} path, {words} {quantity}", pairs, PATH_TOLERANCE_DB, note)
-    if case.values.get("derived_total_dBA") is not None:
+    if (case.values.get("derived_total_dBA") or {}).get("without_lateral") is not None:
         total = float(10.0 * np.log10((10.0 ** ((levels["LT"] + A_WEIGHTING_DB) / 10.0)).sum()))
         value = case.object("derived_total_dBA").number("without_lateral")
         words = f"total of {len(paths)} path{'s' * (len(paths) > 1)}, dB(A)"

@@ -343,6 +343,8 @@ def test_a_reflector_takes_its_absorption_and_what_passes_over_its_edge() -> Non
     np.testing.assert_allclose(half, plain - 3.0103, atol=1e-4)
     grazing = levels(replace(cut, reflector_x=40.0, reflector_top=4.0))
     np.testing.assert_allclose(grazing[0], plain[0] - 4.771, atol=1e-3)
+    missed = levels(replace(cut, reflector_x=40.0, reflector_top=2.0))
+    assert (missed < grazing - 0.1).all()
     assert (energies([replace(tall, absorption=1.0)])[0] == 0.0).all()
 
 
