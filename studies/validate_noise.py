@@ -61,10 +61,12 @@ NO_TERRAIN = "terrain in words: vertical cuts of the case used instead of the sc
 def validate_noise(cases: Path) -> Conformity:
     """Calculate every case of a file and compare.
 
+    A case that cannot be read is a check that is not met; it names the field, and the others are calculated.
+
     Raises
     ------
     CasesError
-        For a file that cannot be read, naming the line, or the case and the field.
+        For a file that cannot be read, naming the line or what was expected.
     """
     try:
         everything = json.loads(cases.read_bytes())
@@ -82,17 +84,16 @@ def validate_noise(cases: Path) -> Conformity:
         if not isinstance(found, list):
             raise CasesError(f"{cases}: {kind}: got {type(found).__name__}, expected a list of cases")
         for i, case in enumerate(found):
-            fields = _Fields(case, f"{kind}[{i}]")
-            fields = _Fields(case, f"{fields.text('id')}")
+            name = f"{kind}[{i}]"
             try:
-                of_case = list(calculate(fields))
+                name = _Fields(case, name).text("id")
+                of_case = list(calculate(_Fields(case, name)))
                 if not of_case:
-                    raise CasesError(f"{fields.name}: no value to compare with")
+                    raise CasesError("no value to compare with")
                 checks.extend(of_case)
-            except (SceneError, ValueError) as error:
-                if isinstance(error, CasesError):
-                    raise CasesError(f"{cases}: {error}") from error
-                raise CasesError(f"{cases}: {fields.name}: {error}") from error
+            except (CasesError, SceneError, ValueError) as error:
+                told = str(error).removeprefix(f"{name}: ")
+                checks.append(Check(name, "cannot be calculated", 0, math.inf, 0.0, "dB", told))
     return Conformity("noise", cases, tuple(checks), NOTES)
 
 
@@ -134,6 +135,14 @@ class _Fields:
         if isinstance(value, list):
             return self.vector(field, N_BANDS)
         return np.full(N_BANDS, self.number(field))
+
+    def ends(self, field: str) -> NDArray[np.float64]:
+        """Two points of three numbers, (2, 3)."""
+        value = self.values.get(field)
+        if not isinstance(value, list) or len(value) != 2:
+            raise CasesError(f"{self.name}: {field}: got {str(value)[:80]}, expected two points")
+        pair = _Fields({"from": value[0], "to": value[1]}, f"{self.name}: {field}")
+        return np.stack([pair.vector("from", 3), pair.vector("to", 3)])
 
     def vector(self, field: str, n: int) -> NDArray[np.float64]:
         value = self.values.get(field)
@@ -252,7 +261,7 @@ def _propagation(case: _Fields) -> Iterator[Check]:
 
 def _reflections(case: _Fields, scene: _Fields) -> int:
     """Order of reflections that a case asks for: as it says, else 1 where it has a reflected path."""
-    options = scene.values.get("nm_options", {}).get("reflection_order_explicit") or []
+    options = (scene.values.get("nm_options") or {}).get("reflection_order_explicit") or []
     given = scene.values.get("reflection_order", max((int(order) for order in options), default=None))
     if given is not None:
         return min(int(given), 1)
@@ -339,7 +348,7 @@ def _path_of_cut(cut: _Fields) -> SoundPath:
                 g.append(factor)
             continue
         if kind == "Reflection":
-            place, (a, b) = point.vector("xyz", 3), point.values["wall"]
+            place, (a, b) = point.vector("xyz", 3), point.ends("wall")
             share = math.dist(place[:2], a[:2]) / math.dist(a[:2], b[:2])
             reflector_x, top = at, a[2] + share * (b[2] - a[2])
             absorption = point.bands("alpha") if point.values.get("alpha") else np.array(HARD_FACE)
