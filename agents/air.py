@@ -12,15 +12,18 @@ from scipy import sparse
 from scipy.special import ndtr
 
 from agents.emission import NO_WEATHER, WeatherOrder
+from cities.cache import zeros
+from cities.dispersion import dispersion_of
 from cities.pack import City, CityError
 from kernels.air_columns import AirColumns, RoadColumns, road_columns
-from kernels.air_fields import STORED_SCALE_UG_PER_M3, AirAccumulators, AirReader, Background
+from kernels.air_fields import STORED, STORED_SCALE_UG_PER_M3, AirAccumulators, AirReader
+from kernels.chemistry import Background, without_double_count
 from kernels.emission import N_POLLUTANTS
-from kernels.receptors import TILE
+from kernels.receptors import BLOCK, TILE, ReceptorGrid
+from kernels.srm2 import hourly_winds
 from streams.observation import Source
 from streams.topics import Batch, Topic
 
-QUANTITIES = ("no2", "pm10", "pm25")
 NAMES = ("nox", "no2", "pm10", "pm25")
 AVERAGINGS = ("now", "1h")
 MODEL_LOG_SD = 0.30  # of the dispersion itself; to start with, until it is measured
@@ -54,7 +57,7 @@ class AirAgent:
         self._city = city
         self._columns = columns
         self._reader = AirReader(columns, background_of(city))
-        self._tile_segments = _segments_of_tiles(columns)
+        self._tile_segments = _segments_of_tiles(columns, city.grid)
         self._emission = np.zeros((n, 2, N_POLLUTANTS), dtype=np.int64)
         self._applied = np.zeros_like(self._emission)
         self._log_sd = np.full(n, np.nan, dtype=np.float32)
@@ -66,8 +69,9 @@ class AirAgent:
         self._is_seen = False
         self._is_started = False
         self._roads: RoadColumns | None = None
-        self._accumulators = [AirAccumulators(columns) for _ in AVERAGINGS]
+        self._accumulators = [AirAccumulators(columns, zeros) for _ in AVERAGINGS]
         self._published: list[NDArray[np.uint16]] = []
+        self._spare = np.empty((len(STORED), *city.grid.shape), dtype=np.uint16)
         self.cells_updated = 0  # of all steps so far, `now` and 1 h added up
 
     def receive(self, batch: Batch) -> None:
@@ -95,13 +99,13 @@ class AirAgent:
             touched += cells
             if not (changed or turned or is_first):
                 continue
-            stored = self._reader.stored(self._accumulators[a], self._applied_wind[0])
             if is_first:
-                out.extend(self._batches(averaging, now_ms, stored, None))
-                self._published.append(stored)
+                self._published.append(self._read(a))
+                out.extend(self._batches(averaging, now_ms, self._published[a], None))
             else:
-                out.extend(self._batches(averaging, now_ms, stored, self._published[a]))
-                self._published[a] = stored
+                stored, before = self._read(a, self._spare), self._published[a]
+                out.extend(self._batches(averaging, now_ms, stored, before))
+                self._published[a], self._spare = stored, before
         self._is_started = True
         self.cells_updated += touched
         return _counted(out, touched)
@@ -134,15 +138,21 @@ class AirAgent:
         self._is_seen, self._is_started = bool(state["is_seen"]), bool(state["is_started"])
         self.cells_updated = int(state["cells_updated"])
         self._roads = None
-        self._accumulators = [AirAccumulators(self._columns) for _ in AVERAGINGS]
+        self._accumulators = [AirAccumulators(self._columns, zeros) for _ in AVERAGINGS]
         self._published = []
         if not self._is_started:
             return
-        self._roads = road_columns(self._columns, *self._applied_wind)
+        self._roads = road_columns(self._columns, hourly_winds(*self._applied_wind), zeros)
         for a, accumulators in enumerate(self._accumulators):
             emitting = np.flatnonzero(self._applied[:, a].any(axis=1))
-            accumulators.add(self._roads, emitting, np.ascontiguousarray(self._applied[emitting, a]))
-            self._published.append(self._reader.stored(accumulators, self._applied_wind[0]))
+            accumulators.add(self._roads, emitting, self._applied[emitting, a])
+            self._published.append(self._read(a))
+
+    def _read(self, a: int, out: NDArray[np.uint16] | None = None) -> NDArray[np.uint16]:
+        assert self._roads is not None
+        return self._reader.stored(
+            self._accumulators[a], self._roads, self._applied_wind[0], self._city.grid, out
+        )
 
     def _limited(self, emission: NDArray[np.int64]) -> NDArray[np.int64]:
         """Emission below what could overflow an accumulator."""
@@ -163,12 +173,10 @@ class AirAgent:
         """Take up a new wind: SRM2 columns are made for it and their sums made again."""
         if self._roads is not None and self._wind == self._applied_wind:
             return False
-        self._roads = road_columns(self._columns, *self._wind)
+        self._roads = road_columns(self._columns, hourly_winds(*self._wind), zeros)
         self._applied_wind = self._wind
-        roads = self._columns.road_segment.astype(np.int64)
         for a, accumulators in enumerate(self._accumulators):
-            accumulators.clear_roads()
-            accumulators.add(self._roads, roads, np.ascontiguousarray(self._applied[roads, a]), streets=False)
+            accumulators.turn(self._roads, self._applied[:, a])
         return True
 
     def _apply(self, a: int) -> tuple[bool, int]:
@@ -176,7 +184,7 @@ class AirAgent:
         assert self._roads is not None
         change = self._emission[:, a] - self._applied[:, a]
         changed = np.flatnonzero(change.any(axis=1))
-        cells = self._accumulators[a].add(self._roads, changed, np.ascontiguousarray(change[changed]))
+        cells = self._accumulators[a].add(self._roads, changed, change[changed])
         self._applied[changed, a] = self._emission[changed, a]
         return bool(changed.size), cells
 
@@ -186,9 +194,9 @@ class AirAgent:
         """Tiles that changed, and the first of NO2 in any case: it carries the count of cells."""
         out = []
         accuracy, simulated = self._tile_quality()
-        for q, quantity in enumerate(QUANTITIES):
-            for t, (row, column) in enumerate(self._columns.grid.tiles()):
-                rows, columns = self._columns.grid.tile_slices(row, column)
+        for q, quantity in enumerate(STORED):
+            for t, (row, column) in enumerate(self._city.grid.tiles()):
+                rows, columns = self._city.grid.tile_slices(row, column)
                 values = stored[q, rows, columns]
                 is_counter = averaging == "now" and q == 0 and t == 0
                 if before is not None and not is_counter and np.array_equal(values, before[q, rows, columns]):
@@ -228,7 +236,7 @@ class AirAgent:
 
 
 def background_of(city: City) -> Background:
-    """Background of a city pack.
+    """Background of a city pack, without what it already holds of the roads that are calculated.
 
     Raises
     ------
@@ -242,7 +250,7 @@ def background_of(city: City) -> Background:
         if not isinstance(value, int | float) or not value >= 0:
             raise CityError(f"city.toml: [background] {name}: got {value!r}, expected ug/m3 of at least 0")
         values[name] = float(value)
-    return Background(**values)
+    return without_double_count(Background(**values), dispersion_of(city).double_count)
 
 
 def probability_within(log_sd: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -262,28 +270,30 @@ def _counted(batches: list[Batch], touched: int) -> tuple[Batch, ...]:
     """The same batches, the tile at row 0, column 0 of NO2 now with the count of cells."""
     out = []
     for batch in batches:
-        if batch.key == f"{QUANTITIES[0]}/{AVERAGINGS[0]}/0/0":
+        if batch.key == f"{STORED[0]}/{AVERAGINGS[0]}/0/0":
             attributes = {**batch.attributes, "cells_updated": touched}
             batch = Batch(batch.topic, batch.key, batch.time_ms, batch.columns, attributes=attributes)
         out.append(batch)
     return tuple(out)
 
 
-def _segments_of_tiles(columns: AirColumns) -> sparse.csr_array:
-    """Which segments have a receptor in a tile, (n_tiles, n_segments) of 0 and 1."""
-    grid = columns.grid
+def _segments_of_tiles(columns: AirColumns, grid: ReceptorGrid) -> sparse.csr_array:
+    """Which segments have a receptor nearby in a tile, (n_tiles, n_segments) of 0 and 1."""
     across = -(-grid.n_columns // TILE)
-    numbers_of, tiles = [], []
-    for start, cell, numbers in (
-        (columns.street_start, columns.street_cell, np.arange(columns.n_segments)),
-        (columns.near_start, columns.near_cell, columns.road_segment),
+    pairs = []
+    for runs, number in (
+        (columns.streets, np.arange(columns.n_segments)),
+        (columns.roads, columns.road_segment.astype(np.int64)),
     ):
-        row, column = np.divmod(cell.astype(np.int64), grid.n_columns)
-        numbers_of.append(np.repeat(numbers, np.diff(start)).astype(np.int64))
-        tiles.append(row // TILE * across + column // TILE)
-    tile, segment = np.divmod(
-        np.unique(np.concatenate(tiles) * columns.n_segments + np.concatenate(numbers_of)), columns.n_segments
-    )
+        n_blocks = np.diff(runs.offset) // BLOCK
+        some = n_blocks > 0
+        segment = np.repeat(number, np.diff(runs.start))[some]
+        strip, row = np.divmod(runs.block[some].astype(np.int64), grid.n_rows)
+        tile = strip * BLOCK // TILE + row // TILE * across
+        for below in range(int(n_blocks.max(initial=1)) // TILE + 2):
+            is_in = row // TILE + below <= (row + n_blocks[some] - 1) // TILE
+            pairs.append((tile + below * across)[is_in] * columns.n_segments + segment[is_in])
+    tile, segment = np.divmod(np.unique(np.concatenate(pairs)), columns.n_segments)
     return sparse.csr_array(
         (np.ones(tile.size), (tile, segment)), shape=(len(grid.tiles()), columns.n_segments)
     )

@@ -49,6 +49,13 @@ class GateBound:
     air_tolerance_ug_per_m3: float = AIR_TOLERANCE_UG_PER_M3
     noise_tolerance_db: float = NOISE_TOLERANCE_DB
 
+    @classmethod
+    def empty(cls, n_segments: int) -> GateBound:
+        """A bound without any cell: nothing is ever released."""
+        none = np.empty(0, dtype=np.int32)
+        start = np.zeros(n_segments + 1, dtype=np.int64)
+        return cls(n_segments, np.zeros(1, dtype=np.int64), none, np.empty(0), start, none, np.empty(0))
+
     @property
     def n_cells(self) -> int:
         return int(self.cell_start.size) - 1

@@ -22,7 +22,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels.chemistry import K_UG_PER_M3
-from kernels.srm2 import C_DIURNAL, SECTORS, Roughness, SigmaZRule, Srm2Error
+from kernels.srm2 import (
+    C_DIURNAL,
+    DENSITY_PEAK,
+    REFERENCE_WIND_M_S,
+    SECTORS,
+    Roughness,
+    SigmaZRule,
+    Srm2Error,
+    Winds,
+    transport_vector,
+)
 
 SECTOR_DEG = 360.0 / SECTORS
 STARTS_DEG = (-15.0, 0.0)  # of the first sector, both allowed [1]_
@@ -86,6 +96,18 @@ class WindRose:
 def uniform_rose(wind_m_s: float, start_deg: float = -15.0) -> WindRose:
     """All directions alike, with one wind [m/s]."""
     return WindRose(np.full(SECTORS, 1.0 / SECTORS), np.full(SECTORS, float(wind_m_s)), start_deg)
+
+
+def winds_of(rose: WindRose) -> Winds:
+    """A year as one density of transport, for fields on a grid: the mean of its hours, over C_etmaal.
+
+    Each sector counts with f / u (against 5 m/s) and is spread like the wind of an hour, so that no wedges
+    show; the sums by sector of this module are those of the regulation.
+    """
+    toward = [transport_vector(rose.start_deg + (i + 0.5) * SECTOR_DEG) for i in range(SECTORS)]
+    weight = rose.frequency * rose.inverse_wind * REFERENCE_WIND_M_S * DENSITY_PEAK / C_DIURNAL
+    some = weight > 0.0
+    return Winds(np.column_stack([toward, weight])[some], 0.0)
 
 
 def rose_of_classes(

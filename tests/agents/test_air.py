@@ -11,9 +11,11 @@ from kernels import srm1
 from kernels.air_columns import road_columns
 from kernels.air_fields import AirAccumulators
 from kernels.gate import air_bound
+from kernels.srm2 import hourly_winds
 from streams.observation import Observation, Source
 from streams.topics import Batch, Topic
 from studies.air_columns import prepare_air
+from tests.kernels.open_roads import direct, off_the_road
 
 MINUTE = 60_000
 START = 1_700_000_100_000
@@ -70,41 +72,21 @@ def _random_emission(city, rng):
 
 
 def _direct(city, emission, wind_m_s, wind_from_deg):
-    """Independent float64 sum over all segments, sub-sources every metre, no columns, blend or far grid."""
+    """Independent float64 sum over all segments, sub-sources every metre, no columns, blend or nodes."""
     grid = city.grid
     x, y = np.meshgrid(grid.x()[::SAMPLE], grid.y()[::SAMPLE])
     out = np.zeros((*x.shape, 4))
-    angle = np.radians(wind_from_deg)
-    toward = np.array([-np.sin(angle), -np.cos(angle)])
-    meander = 2 * 0.25 / (2 * 0.25 + wind_m_s**2)
     for s in range(city.network.n_segments):
         line = city.network.polyline(s)
         if city.road_class[s] == 1:
             theta = srm1.line_coefficients(x.ravel(), y.ravel(), line, srm1.PARAMETERS[3]).reshape(x.shape)
             factor = srm1.hourly_factor(wind_m_s, 3.5)
         else:
-            theta = np.zeros(x.shape)
-            along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
-            n = int(np.ceil(along[-1] / 1.0))
-            for t in (np.arange(n) + 0.5) * along[-1] / n:
-                dx = x - np.interp(t, along, line[:, 0])
-                dy = y - np.interp(t, along, line[:, 1])
-                theta += _plume(dx, dy, toward, meander) * along[-1] / n
-            factor = 1.0 / max(wind_m_s, 1.0)
+            xy = np.stack([x.ravel(), y.ravel()], axis=1)
+            theta = direct(xy, line, wind_m_s, wind_from_deg, sigma_z0=3.0).reshape(x.shape)
+            factor = 1.0
         out += factor * theta[..., None] * emission[s]
     return out
-
-
-def _plume(dx, dy, toward, meander):
-    r = np.maximum(np.hypot(dx, dy), 3.5)
-    sigma = 0.7054 * r**0.6207 + 3.0
-    z, l_m = 0.75 * sigma, 400.0
-    psi = lambda q: -17 * (1 - np.exp(-0.29 * q))  # noqa: E731
-    wind = (np.log(z) - psi(z / l_m) + psi(1 / l_m)) / (np.log(10.0) - psi(10 / l_m) + psi(1 / l_m))
-    turn = np.angle((dx + 1j * dy) * (toward[0] - 1j * toward[1]))
-    peak = np.exp(-0.5 * (turn / 0.25) ** 2) / (np.sqrt(2 * np.pi) * 0.25)
-    w = (1 - meander) * peak + meander / (2 * np.pi)
-    return 2 * np.exp(-(1.5**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma * wind * 0.961 * r) * w
 
 
 def test_nothing_is_published_before_an_emission_was_seen(lattice, columns):
@@ -136,20 +118,24 @@ def test_after_a_thousand_changes_the_field_equals_a_full_recompute_and_a_direct
         agent.receive(_emissions(lattice, START, emission, hour=hour))
         agent.close(START + (k + 1) * MINUTE)
     full = AirAccumulators(columns)
-    roads = road_columns(columns, 2.6, 347.0)
+    roads = road_columns(columns, hourly_winds(2.6, 347.0))
     quanta = np.rint(emission * 2**20).astype(np.int64)
     full.add(roads, np.arange(lattice.network.n_segments), quanta)
-    for name in ("street", "near", "far"):
-        np.testing.assert_array_equal(getattr(agent._accumulators[0], name), getattr(full, name))
+    mine = agent._accumulators[0]
+    for one, other in zip(
+        (mine.street, mine.near, *mine.far), (full.street, full.near, *full.far), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
     exact = _direct(lattice, np.ldexp(quanta.astype(np.float64), -20), 2.6, 347.0)
-    got = agent._reader.contributions(agent._accumulators[0], 2.6)[::SAMPLE, ::SAMPLE]
-    on_road = np.zeros(lattice.grid.n_receptors, dtype=np.bool_)
-    on_road[columns.near_cell[columns.near_distance_m < 3.5]] = True
-    away = ~on_road.reshape(lattice.grid.shape)[::SAMPLE, ::SAMPLE]  # the clamp on the road is another here
+    shape = (*lattice.grid.shape, 4)
+    got = agent._reader.contributions(mine, roads, 2.6).reshape(shape)[::SAMPLE, ::SAMPLE]
+    x, y = np.meshgrid(lattice.grid.x(), lattice.grid.y())
+    lines = [lattice.network.polyline(int(s)) for s in columns.road_segment]
+    away = off_the_road(lines, np.stack([x.ravel(), y.ravel()], axis=1)).reshape(x.shape)[::SAMPLE, ::SAMPLE]
     error = np.abs(got - exact)[away]
-    assert error.max() <= 0.003 * exact[away].max()
-    assert np.sqrt((error**2).mean() / (exact[away] ** 2).mean()) < 0.001
-    assert (error <= 0.03 * exact[away] + 0.01).all()
+    assert error.max() <= 0.001 * exact[away].max()
+    assert np.sqrt((error**2).mean() / (exact[away] ** 2).mean()) < 0.0005
+    assert (error <= 0.005 * exact[away] + 0.005).all()
 
 
 def test_a_change_and_its_reversal_leave_nothing(lattice, columns):
@@ -181,12 +167,16 @@ def test_only_the_cells_of_a_changed_street_are_touched(lattice, columns):
     changed = emission.copy()
     changed[street] *= 1.5
     out = _step(agent, START + MINUTE, _emissions(lattice, START + MINUTE, changed, hour=emission))
-    cells = columns.street_cell[columns.street_start[street] : columns.street_start[street + 1]]
-    assert cells.size > 0
+    runs = columns.streets
+    of_street = slice(runs.start[street], runs.start[street + 1])
+    held = np.zeros(columns.blocks.n_places, dtype=np.int64)
+    for block, n in zip(runs.block[of_street], np.diff(runs.offset)[of_street], strict=True):
+        held[block * 16 : block * 16 + n] = 1
+    some = columns.street_coefficient[runs.offset[of_street.start] : runs.offset[of_street.stop]] > 0
     touched = np.flatnonzero((agent._accumulators[0].street != before).any(axis=1))
-    np.testing.assert_array_equal(touched, cells)
+    np.testing.assert_array_equal(touched, np.flatnonzero(held)[some])
     counts = [batch.attributes["cells_updated"] for batch in out if "cells_updated" in batch.attributes]
-    assert counts == [cells.size]
+    assert counts == [held.sum()]
     assert {batch.key.split("/")[1] for batch in out} == {"now"}
 
 
@@ -313,6 +303,7 @@ def test_gate_bound_holds_for_any_wind(lattice, columns):
     coarse = row // 25 * across + column // 25
     for speed, direction in ((0.0, 0.0), (1.0, 257.0), (1.0, 77.0), (1.0, 167.0), (6.0, 300.0)):
         accumulators = AirAccumulators(columns)
-        accumulators.add(road_columns(columns, speed, direction), np.arange(n), quanta)
-        error = agent._reader.contributions(accumulators, speed)[..., 0].ravel()
+        roads = road_columns(columns, hourly_winds(speed, direction))
+        accumulators.add(roads, np.arange(n), quanta)
+        error = agent._reader.contributions(accumulators, roads, speed)[:, 0]
         assert (error <= bound[coarse] / max(speed, 1.0) * (1 + 1e-9)).all()

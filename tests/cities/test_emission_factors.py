@@ -22,7 +22,7 @@ from kernels.emission import (
     regime_codes,
 )
 
-STREETS = Path(__file__).parents[1] / "data" / "srm1_reference_streets.csv"
+STREETS = Path(__file__).parents[2] / "benchmarks" / "data" / "srm1_reference_streets.csv"
 LIGHT, MEDIUM, HEAVY, BUS = VehicleClass
 LETTER = {"b": Regime.RURAL, "c": Regime.NORMAL, "e": Regime.FREE}
 

@@ -11,7 +11,7 @@ from kernels import srm1
 from kernels.chemistry import no2_contribution
 from kernels.srm1 import RoadType, Srm1Error, Validity
 
-STREETS = Path(__file__).parents[1] / "data" / "srm1_reference_streets.csv"
+STREETS = Path(__file__).parents[2] / "benchmarks" / "data" / "srm1_reference_streets.csv"
 TYPE_OF_CAR = {"3a": RoadType.BROAD_CANYON, "3b": RoadType.NARROW_CANYON, "4": RoadType.ONE_SIDED}
 
 

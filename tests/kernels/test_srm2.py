@@ -68,48 +68,62 @@ def test_roughness_classes_have_the_bounds_of_the_regulation(roughness_m, z0):
     assert srm2.roughness_class(roughness_m).z0_m == z0
 
 
+TABLE = srm2.plume_table(400.0, ROUGH_03, 3.0)
+
+
+def _coefficient(dx, dy, winds, table=TABLE):
+    return srm2.point_coefficient(dx, dy, table, winds.toward, winds.uniform, winds.mean_density)
+
+
 def test_hours_of_all_directions_average_to_the_annual_form():
-    """A uniform rose without meandering: the Gaussian sectors integrate to those of the annual form."""
-    table = srm2.plume_table(400.0, ROUGH_03, 3.0)
-    hours = [
-        srm2.point_coefficient(30.0, 40.0, table, *srm2.transport_vector(float(d)), 0.0) for d in range(360)
-    ]
+    """A uniform rose: what one hour spreads over directions, all directions together give evenly."""
+    hours = [_coefficient(30.0, 40.0, srm2.hourly_winds(8.0, float(d))) for d in range(360)]
     annual = srm2.annual_point_contribution(50.0, 5.0, ROUGH_03, 3.0) / 12 * srm2.C_DIURNAL
     assert np.mean(hours) == pytest.approx(annual, rel=1e-4)
 
 
-def test_the_plume_goes_where_the_wind_blows():
-    table = srm2.plume_table(400.0, ROUGH_03, 3.0)
-    west_wind = srm2.transport_vector(270.0)
-    np.testing.assert_allclose(west_wind, (1.0, 0.0), atol=1e-12)
-    np.testing.assert_allclose(srm2.transport_vector(0.0), (0.0, -1.0), atol=1e-12)
-    downwind, upwind, beside = (
-        srm2.point_coefficient(dx, dy, table, *west_wind, 0.0) for dx, dy in ((100, 0), (-100, 0), (0, 100))
+@pytest.mark.parametrize("wind_m_s", [0.0, 1.5, 9.0])
+def test_the_density_of_an_hour_integrates_to_one_and_spreads_a_quarter_radian(wind_m_s):
+    winds = srm2.hourly_winds(wind_m_s, 30.0)
+    angles = np.linspace(-np.pi, np.pi, 7201)[:-1]
+    toward = np.arctan2(*winds.toward[0, 1::-1])
+    density = np.array(
+        [srm2.density(math.cos(a), math.sin(a), winds.toward, winds.uniform) for a in toward + angles]
     )
+    step = angles[1] - angles[0]
+    assert density.sum() * step == pytest.approx(1.0, rel=1e-9)
+    assert winds.mean_density == pytest.approx(density.mean(), rel=1e-9)
+    if wind_m_s == 9.0:
+        gaussian = np.exp(-0.5 * (angles / 0.25) ** 2) / (math.sqrt(2 * math.pi) * 0.25)
+        meander = srm2.meander_share(wind_m_s)
+        expected = (1 - meander) * gaussian + meander / (2 * math.pi)
+        assert np.abs(density - expected).max() < 0.004 * expected.max()
+
+
+def test_the_plume_goes_where_the_wind_blows():
+    west_wind = srm2.hourly_winds(20.0, 270.0)
+    np.testing.assert_allclose(west_wind.toward[0, :2], (1.0, 0.0), atol=1e-12)
+    np.testing.assert_allclose(srm2.transport_vector(0.0), (0.0, -1.0), atol=1e-12)
+    downwind, upwind, beside = (_coefficient(dx, dy, west_wind) for dx, dy in ((100, 0), (-100, 0), (0, 100)))
     assert downwind > 1e-4
-    assert upwind == 0.0
-    assert beside < 1e-6 * downwind
+    assert upwind < 1e-3 * downwind  # only what meanders
+    assert beside == pytest.approx(upwind, rel=1e-3)
 
 
 def test_a_calm_hour_spreads_evenly():
-    table = srm2.plume_table(400.0, ROUGH_03, 3.0)
     assert srm2.meander_share(0.0) == 1.0
     assert srm2.meander_share(5.0) < 0.03
-    around = [
-        srm2.point_coefficient(80 * math.cos(a), 80 * math.sin(a), table, 1.0, 0.0, 1.0)
-        for a in np.linspace(0, 6, 9)
-    ]
+    calm = srm2.hourly_winds(0.0, 55.0)
+    around = [_coefficient(80 * math.cos(a), 80 * math.sin(a), calm) for a in np.linspace(0, 6, 9)]
     np.testing.assert_allclose(around, around[0], rtol=1e-9)
 
 
 def test_on_the_source_itself_the_coefficient_is_finite_and_without_direction():
-    table = srm2.plume_table(400.0, ROUGH_03, 3.0)
-    at = [srm2.point_coefficient(0.0, 0.0, table, *srm2.transport_vector(d), 0.05) for d in (0.0, 77.0)]
-    assert at[0] == at[1]
+    at = [_coefficient(0.0, 0.0, srm2.hourly_winds(4.0, d)) for d in (0.0, 77.0)]
+    assert at[0] == pytest.approx(at[1], rel=1e-12)
     assert 0.0 < at[0] < 1.0
-    inside = srm2.point_coefficient(3.499, 0.0, table, 1.0, 0.0, 0.05)
-    outside = srm2.point_coefficient(3.501, 0.0, table, 1.0, 0.0, 0.05)
-    assert inside == pytest.approx(outside, rel=2e-3)
+    winds = srm2.hourly_winds(4.0, 270.0)
+    assert _coefficient(3.499, 0.0, winds) == pytest.approx(_coefficient(3.501, 0.0, winds), rel=6e-3)
 
 
 @pytest.mark.parametrize("roughness", ROUGHNESS, ids=lambda r: str(r.z0_m))
@@ -118,18 +132,16 @@ def test_interpolating_the_plume_costs_less_than_two_thousandths(roughness):
     for r, tolerance in ((3.7, 2e-3), (5.3, 2e-3), (17.2, 1e-4), (111.1, 1e-5), (734.3, 1e-6)):
         annual = srm2.annual_point_contribution(r, 5.0, roughness, 2.5)
         exact = annual / 12 * srm2.C_DIURNAL * 2 * math.pi
-        got = srm2.point_coefficient(r, 0.0, table, 1.0, 0.0, 0.0) / srm2.DENSITY_PEAK
+        got = _coefficient(r, 0.0, srm2.bounding_winds(), table) / srm2.DENSITY_PEAK
         assert got == pytest.approx(exact, rel=tolerance)
 
 
 def test_the_bound_exceeds_every_direction():
-    table = srm2.plume_table(400.0, ROUGH_03, 3.0)
     for dx, dy in ((1.0, 0.5), (5.0, 3.0), (200.0, -90.0)):
-        bound = srm2.point_coefficient(dx, dy, table, 1.0, 0.0, -1.0)
+        bound = _coefficient(dx, dy, srm2.bounding_winds())
         for direction in range(0, 360, 5):
-            for meander in (0.0, 0.3, 1.0):
-                toward = srm2.transport_vector(float(direction))
-                assert srm2.point_coefficient(dx, dy, table, *toward, meander) <= bound
+            for wind_m_s in (0.0, 1.0, 30.0):
+                assert _coefficient(dx, dy, srm2.hourly_winds(wind_m_s, float(direction))) <= bound
 
 
 def test_blend_is_smooth_from_nothing_to_all():

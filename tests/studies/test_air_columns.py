@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cities.pack import City, CityError, load_city
-from kernels.air_columns import bounding_columns
+from kernels.air_columns import road_columns
 from kernels.air_fields import AirAccumulators
+from kernels.srm2 import SigmaZRule, bounding_winds
 from studies.air_columns import prepare_air
 
 
@@ -23,8 +24,11 @@ def _with(city, **tables):
 def _arrays(value):
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)
-        if dataclasses.is_dataclass(inner) and field.name != "grid":
+        if dataclasses.is_dataclass(inner):
             yield from _arrays(inner)
+        elif isinstance(inner, tuple) and inner and dataclasses.is_dataclass(inner[0]):
+            for part in inner:
+                yield from _arrays(part)
         else:
             yield field.name, inner
 
@@ -48,7 +52,7 @@ def test_streets_and_roads_part_by_the_class_of_the_pack(city):
     is_motor[city.car_edges.segment] = True
     is_road = is_motor & (city.class_values("srm") == "srm2")
     np.testing.assert_array_equal(columns.road_segment, np.flatnonzero(is_road))
-    has_street = np.diff(columns.street_start) > 0
+    has_street = columns.streets.size(np.arange(columns.n_segments)) > 0
     assert not (has_street & ~is_motor).any()
     assert not (has_street & is_road).any()
     assert has_street.any()
@@ -61,17 +65,27 @@ def test_another_mean_wind_or_roughness_gives_other_columns(city):
     )
     rural = prepare_air(_with(city, air={"roughness_m": 0.1}), lambda *_: None)
     assert windier.mean_wind_m_s == 9.0
-    assert rural.roughness_m == 0.1
-    assert not np.array_equal(first.plume_tables, rural.plume_tables)
+    assert (first.roughness, rural.roughness) == (3, 1)
+    assert not np.array_equal(first.fit, rural.fit)
+
+
+def test_the_rule_of_sigma_z_is_a_switch_of_the_pack(city):
+    first = prepare_air(city, lambda *_: None)
+    other = prepare_air(_with(city, air={"sigma_z_rule": "quadrature"}), lambda *_: None)
+    assert (first.rule, other.rule) == (SigmaZRule.ADD, SigmaZRule.QUADRATURE)
+    assert not np.array_equal(first.fit, other.fit)
+    with pytest.raises(CityError, match=r"\[air\] sigma_z_rule: got 'sum', expected one of add, virtual"):
+        prepare_air(_with(city, air={"sigma_z_rule": "sum"}), lambda *_: None)
 
 
 def test_nothing_overflows_at_the_limit(city):
     columns = prepare_air(city, lambda *_: None)
     accumulators = AirAccumulators(columns)
     n = columns.n_segments
-    accumulators.add(bounding_columns(columns), np.arange(n), np.full((n, 4), columns.emission_limit))
-    for name in ("street", "near", "far"):
-        assert getattr(accumulators, name).min() >= 0
+    roads = road_columns(columns, bounding_winds())
+    accumulators.add(roads, np.arange(n), np.full((n, 4), columns.emission_limit))
+    for part in (accumulators.street, accumulators.near, *accumulators.far):
+        assert part.min() >= 0
 
 
 @pytest.mark.parametrize("value", [None, 0.0, -2.0, "calm"])

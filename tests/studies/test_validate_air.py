@@ -15,7 +15,7 @@ from studies.validate import CasesError, Check, Conformity, relative_check, rela
 from studies.validate_air import validate_air
 
 DATA = Path(__file__).parents[1] / "data"
-STREETS = DATA / "srm1_reference_streets.csv"
+STREETS = Path(__file__).parents[2] / "benchmarks" / "data" / "srm1_reference_streets.csv"
 UNITS = DATA / "srm2_unit_cases.json"
 HEADER_LINE = 3  # of the streets, after two comments
 
