@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kernels import srm1, srm2
 from kernels.air_columns import AirColumns, RoadColumns
-from kernels.chemistry import Background, no2_contribution
+from kernels.chemistry import K_UG_PER_M3, B, Background, converted
 from kernels.emission import N_POLLUTANTS
 from kernels.far_field import WEIGHT_BITS, add_spread, far_window, spline_weights
 from kernels.fixedpoint import AIR_COEFFICIENT_BITS, EMISSION_BITS
@@ -24,8 +24,10 @@ QUANTUM_UG_PER_M3 = 2.0 ** -(AIR_COEFFICIENT_BITS + EMISSION_BITS)
 NODE_QUANTUM_UG_PER_S = 2.0 ** -(WEIGHT_BITS + EMISSION_BITS)
 STORED_SCALE_UG_PER_M3 = 0.01
 STORED = ("no2", "pm10", "pm25")
-_PER_SCALE = 1.0 / STORED_SCALE_UG_PER_M3
 STORED_MAX = 65534  # 65535 is unknown
+_PER_SCALE = np.float32(1.0 / STORED_SCALE_UG_PER_M3)
+_MAX = np.float32(STORED_MAX)
+_K = np.float32(K_UG_PER_M3)
 _HIGH_QUANTUM = QUANTUM_UG_PER_M3 * 2.0**32  # 4e-6 ug/m3
 _BITS = AIR_COEFFICIENT_BITS + EMISSION_BITS
 
@@ -153,13 +155,14 @@ class AirReader:
         street_factor, road_factor = self._factors(wind_m_s)
         filled = np.empty((len(STORED), *grid.shape), dtype=np.uint16) if out is None else out
 
+        single = np.array([b.no2, B * b.o3, b.pm10, b.pm25], dtype=np.float32)
         street, near = _high_words(accumulators.street), _high_words(accumulators.near)
 
         def read(low: int, high: int) -> None:
             _store(
                 filled, street, near, window, *column, *row,
                 np.float32(street_factor * _HIGH_QUANTUM), np.float32(road_factor * _HIGH_QUANTUM),
-                np.float32(road_factor), b.no2, b.o3, b.pm10, b.pm25, low, high,
+                np.float32(road_factor), single, low, high,
             )  # fmt: skip
 
         in_parts(read, c.blocks.strip_start.size - 1)
@@ -245,10 +248,7 @@ def _store(
     street_factor: np.float32,
     near_factor: np.float32,
     far_factor: np.float32,
-    no2: float,
-    o3: float,
-    pm10: float,
-    pm25: float,
+    background: NDArray[np.float32],
     low: int,
     high: int,
 ) -> None:
@@ -281,8 +281,14 @@ def _store(
             )  # fmt: skip
             begin = strip * BLOCK
             _stored_row(
-                out[0, i, begin : begin + width], out[1, i, begin : begin + width],
-                out[2, i, begin : begin + width], total, no2, o3, pm10, pm25,
+                out[0, i, begin : begin + width],
+                out[1, i, begin : begin + width],
+                out[2, i, begin : begin + width],
+                total,
+                background[0],
+                background[1],
+                background[2],
+                background[3],
             )  # fmt: skip
 
 
@@ -318,18 +324,18 @@ def _stored_row(
     out_pm10: NDArray[np.uint16],
     out_pm25: NDArray[np.uint16],
     total: NDArray[np.float32],
-    no2: float,
-    o3: float,
-    pm10: float,
-    pm25: float,
+    no2: np.float32,
+    b_o3: np.float32,
+    pm10: np.float32,
+    pm25: np.float32,
 ) -> None:
+    """Background, chemistry and rounding of a block, in float32: steps of 0.01 need 16 of its 24 bits."""
     for k in range(out_no2.size):
-        nox, direct = np.float64(total[4 * k]), np.float64(total[4 * k + 1])
-        out_no2[k] = _stored(no2 + no2_contribution(nox, direct, o3))
+        out_no2[k] = _stored(no2 + converted(total[4 * k], total[4 * k + 1], b_o3, _K))
         out_pm10[k] = _stored(pm10 + total[4 * k + 2])
         out_pm25[k] = _stored(pm25 + total[4 * k + 3])
 
 
 @njit(cache=True, error_model="numpy")
-def _stored(value: float) -> np.uint16:
-    return np.uint16(np.int32(min(np.rint(value * _PER_SCALE), STORED_MAX)))
+def _stored(value: np.float32) -> np.uint16:
+    return np.uint16(np.int32(min(np.rint(value * _PER_SCALE), _MAX)))

@@ -63,6 +63,13 @@ def without_double_count(background: Background, double_count: Background) -> Ba
 
 
 @njit(cache=True, error_model="numpy")
+def converted(nox: float, direct_no2: float, b_o3: float, k: float) -> float:
+    """:func:`no2_contribution` in the precision of its arguments; ``b_o3`` is B times ozone."""
+    no = max(nox, direct_no2) - direct_no2
+    return direct_no2 + b_o3 * no / (no + k)
+
+
+@njit(cache=True, error_model="numpy")
 def no2_contribution(nox: float, direct_no2: float, o3: float) -> float:
     """Contribution of traffic to NO2 [ug/m3] [1]_.
 
@@ -76,8 +83,7 @@ def no2_contribution(nox: float, direct_no2: float, o3: float) -> float:
     o3 : float
         Background of ozone [ug/m3].
     """
-    no = max(nox - direct_no2, 0.0)
-    return direct_no2 + B * o3 * no / (no + K_UG_PER_M3)
+    return converted(nox, direct_no2, B * o3, K_UG_PER_M3)
 
 
 @njit(cache=True, error_model="numpy")

@@ -250,41 +250,89 @@ def far_window(
     quantum : float
         Of the sums [ug/s].
     """
-    total = np.zeros((N_POLLUTANTS, 0, 0), dtype=np.float32)
+    total = np.zeros((0, 0, N_POLLUTANTS), dtype=np.float32)
     for level, sums, of_class in reversed(list(zip(levels, emission, spectra, strict=True))):
         row, n_rows, column, n_columns = level.window
-        here = np.zeros((N_POLLUTANTS, n_rows, n_columns), dtype=np.float32)
+        here = np.zeros((n_rows, n_columns, N_POLLUTANTS), dtype=np.float32)
+        field = np.zeros((N_POLLUTANTS, 0, 0), dtype=np.float32)
         if sums.any():
-            nodes = sums.reshape(N_POLLUTANTS, len(of_class), *level.shape) * np.float32(quantum)
-            forward = fft.rfft2(nodes.astype(np.float32), workers=n_threads(), overwrite_x=True)
+            nodes = np.empty((N_POLLUTANTS, len(of_class), *level.shape), dtype=np.float32)
+            np.multiply(sums.reshape(nodes.shape), quantum, out=nodes, casting="unsafe")
+            forward = fft.rfft2(nodes, workers=n_threads(), overwrite_x=True)
             spectrum = forward[:, 0]
             spectrum *= of_class[0]
             for k in range(1, len(of_class)):
                 spectrum += forward[:, k] * of_class[k]
             field = fft.irfft2(spectrum, s=level.shape, workers=n_threads(), overwrite_x=True)
-            here[:] = field[:, row : row + n_rows, column : column + n_columns]
-        if total.size:
-            here += _refined(total, n_rows, n_columns)
+        coarse = total
+
+        def add(low: int, high: int, here=here, field=field, coarse=coarse, row=row, column=column) -> None:  # type: ignore[no-untyped-def]
+            _add_levels(here, field, coarse, row, column, _REFINING, low, high)
+
+        in_parts(add, n_rows)
         total = here
-    return np.ascontiguousarray(np.moveaxis(total, 0, 2))
+    return total
 
 
-def _refined(coarse: NDArray[np.float32], n_rows: int, n_columns: int) -> NDArray[np.float32]:
-    """The same spline on nodes four times as dense, of which the first coincide, (4, n_rows, n_columns)."""
+def _refining() -> NDArray[np.float32]:
+    """Cubic splines at four times the step: weight of each coarse node from k - 1 for 4 k + m, (m, 4)."""
+    line = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])  # one coefficient, refined twice by 1 4 6 4 1 over 8
     for _ in range(2):
-        coarse = _halved(_halved(coarse, 1), 2)
-    return coarse[:, :n_rows, :n_columns]
+        padded = np.concatenate([[0.0], line, [0.0]])
+        finer = np.empty(2 * line.size)
+        finer[0::2] = (padded[:-2] + 6.0 * padded[1:-1] + padded[2:]) / 8.0
+        finer[1::2] = (padded[1:-1] + padded[2:]) / 2.0
+        line = finer
+    # the coefficient 3 of 7 weighs on fine node 4 k + m as coarse node k + (3 - k) does
+    return np.array(
+        [[line[RATIO * (3 - j) + m] for j in (-1, 0, 1, 2)] for m in range(RATIO)], dtype=np.float32
+    )
 
 
-def _halved(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Coefficients of the same cubic spline at half the step along an axis: 1 4 6 4 1 over 8."""
-    values = np.moveaxis(values, axis, 0)
-    before = np.concatenate([values[:1], values[:-1]])
-    after = np.concatenate([values[1:], values[-1:]])
-    out = np.empty((2 * values.shape[0], *values.shape[1:]), dtype=np.float32)
-    out[0::2] = (before + np.float32(6.0) * values + after) / np.float32(8.0)
-    out[1::2] = (values + after) / np.float32(2.0)
-    return np.moveaxis(out, 0, axis)
+_REFINING = _refining()
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _add_levels(
+    out: NDArray[np.float32],
+    field: NDArray[np.float32],
+    coarse: NDArray[np.float32],
+    first_row: int,
+    first_column: int,
+    weight: NDArray[np.float32],
+    low: int,
+    high: int,
+) -> None:
+    """Coefficients of a level plus those of the coarser one on its nodes, of which the first coincide."""
+    n_species = out.shape[2]
+    line = np.zeros((coarse.shape[1] + 4, n_species), dtype=np.float32)
+    for i in range(low, high):
+        if coarse.size:
+            k, w = i // RATIO, weight[i % RATIO]
+            for c in range(coarse.shape[1]):
+                for p in range(n_species):
+                    total = np.float32(0.0)
+                    for j in range(4):
+                        r = min(max(k + j - 1, 0), coarse.shape[0] - 1)
+                        total += w[j] * coarse[r, c, p]
+                    line[c + 1, p] = total
+            for p in range(n_species):  # beyond the ends as at the ends
+                line[0, p] = line[1, p]
+                for c in range(coarse.shape[1] + 1, line.shape[0]):
+                    line[c, p] = line[coarse.shape[1], p]
+            for c in range(out.shape[1]):
+                k, w = c // RATIO, weight[c % RATIO]
+                for p in range(n_species):
+                    out[i, c, p] += (
+                        w[0] * line[k, p]
+                        + w[1] * line[k + 1, p]
+                        + w[2] * line[k + 2, p]
+                        + w[3] * line[k + 3, p]
+                    )
+        if field.size:
+            for c in range(out.shape[1]):
+                for p in range(n_species):
+                    out[i, c, p] += field[p, first_row + i, first_column + c]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)

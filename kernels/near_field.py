@@ -28,7 +28,7 @@ SHORTEST_M = 2.0  # elements are not halved below; distances under 3.5 m count a
 # plume for a road of 50 m beside it. 2 points and 0.4 cost as much and are ten times worse, 3 and 0.9 too.
 LENGTH_PER_DISTANCE = 0.9
 N_GAUSS = 4
-FIT_DEGREE = 10  # within 7e-4 of the plume over 3.5 to 300 m, 1e-4 in a city (tested)
+FIT_DEGREE = 10  # within 1e-3 of the plume over 3.5 to 300 m (tested)
 COEFFICIENT_LIMIT = 2.0 - 2.0**-22  # of an int32, as float32; only a bounding coefficient may reach it
 _FIT_M = 20.0
 _FLOAT = np.float32

@@ -7,6 +7,7 @@ products add up to the same sums in any order and with any number of threads.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from kernels.receptors import BLOCK, ReceptorBlocks
 from kernels.transfer import n_threads
 
 PARTS = 32  # shares of the work that threads take in turn
+_pools: dict[int, ThreadPoolExecutor] = {}
 
 Allocate = Callable[[tuple[int, ...], type], NDArray]  # type: ignore[type-arg]
 """Makes an array of zeros of a shape and type, in memory or mapped from a file."""
@@ -105,8 +107,10 @@ def in_parts(work: Callable[[int, int], object], n: int) -> list[object]:
     edges = np.unique(np.linspace(0, n, PARTS + 1).astype(int)).tolist()
     if n_threads() == 1 or len(edges) < 3:
         return [work(low, high) for low, high in pairwise(edges)]
-    with ThreadPoolExecutor(n_threads()) as pool:
-        return list(pool.map(work, edges[:-1], edges[1:]))
+    # threads are kept: starting them costs as much as a small update; a forked process has none of its parent's
+    if os.getpid() not in _pools:
+        _pools[os.getpid()] = ThreadPoolExecutor(n_threads(), thread_name_prefix="columns")
+    return list(_pools[os.getpid()].map(work, edges[:-1], edges[1:]))
 
 
 def add_columns(
