@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from cities.cache import zeros
 from cities.dispersion import dispersion_of
 from cities.pack import City, CityError
 from kernels.air_columns import AirColumns, RoadColumns, road_columns
+from kernels.air_explanation import Contributor, contributions_at, strongest
 from kernels.air_fields import STORED, STORED_SCALE_UG_PER_M3, AirAccumulators, AirReader
-from kernels.chemistry import Background, without_double_count
-from kernels.emission import N_POLLUTANTS
+from kernels.chemistry import Background, no2_contribution, without_double_count
+from kernels.emission import N_POLLUTANTS, Pollutant
 from kernels.receptors import BLOCK, TILE, ReceptorGrid
 from kernels.srm2 import hourly_winds
 from streams.observation import Source
@@ -27,8 +29,29 @@ from streams.topics import Batch, Topic
 NAMES = ("nox", "no2", "pm10", "pm25")
 AVERAGINGS = ("now", "1h")
 MODEL_LOG_SD = 0.30  # of the dispersion itself; to start with, until it is measured
+STRONGEST = 5  # segments that an explanation names
 WITHIN = 0.20  # a value counts as right within 20 %
 DEFAULT_WIND_FROM_DEG = 225.0  # south-west, until weather is seen
+
+
+@dataclass(frozen=True, slots=True)
+class AirExplanation:
+    """Where the concentration at a receptor comes from.
+
+    Attributes
+    ----------
+    background, traffic : float
+        Their sum is the concentration [ug/m3].
+    contributors : tuple of Contributor
+        Segments that give most, the strongest first; of NO2 by their NOx.
+    others : float
+        Share of all other segments; all shares add up to one, if there is any traffic.
+    """
+
+    background: float
+    traffic: float
+    contributors: tuple[Contributor, ...]
+    others: float
 
 
 class AirAgent:
@@ -56,7 +79,8 @@ class AirAgent:
             raise CityError(f"air columns: made for {columns.n_segments} segments, the city has {n}")
         self._city = city
         self._columns = columns
-        self._reader = AirReader(columns, background_of(city))
+        self._background = background_of(city)
+        self._reader = AirReader(columns, self._background)
         self._tile_segments = _segments_of_tiles(columns, city.grid)
         self._emission = np.zeros((n, 2, N_POLLUTANTS), dtype=np.int64)
         self._applied = np.zeros_like(self._emission)
@@ -72,6 +96,7 @@ class AirAgent:
         self._accumulators = [AirAccumulators(columns, zeros) for _ in AVERAGINGS]
         self._published: list[NDArray[np.uint16]] = []
         self._spare = np.empty((len(STORED), *city.grid.shape), dtype=np.uint16)
+        self._closed: tuple[NDArray[np.int64], tuple[float, float]] | None = None
         self.cells_updated = 0  # of all steps so far, `now` and 1 h added up
 
     def receive(self, batch: Batch) -> None:
@@ -107,8 +132,36 @@ class AirAgent:
                 out.extend(self._batches(averaging, now_ms, stored, before))
                 self._published[a], self._spare = stored, before
         self._is_started = True
+        self._closed = (self._applied.copy(), self._applied_wind)
         self.cells_updated += touched
         return _counted(out, touched)
+
+    def explain(self, cell: int, quantity: str, averaging: str = "now") -> AirExplanation | None:
+        """Where a concentration at a receptor of the last closed step comes from; None before there is one.
+
+        May be called from any thread; takes some milliseconds.
+
+        Parameters
+        ----------
+        cell : int
+            Flat index of the receptor in the grid.
+        quantity, averaging : str
+            Of :data:`kernels.air_fields.STORED` and of :data:`AVERAGINGS`.
+        """
+        if self._closed is None:
+            return None
+        applied, wind = self._closed
+        place = int(self._columns.blocks.place[cell])
+        emission = np.ascontiguousarray(applied[:, AVERAGINGS.index(averaging)])
+        parts = contributions_at(self._columns, place, emission, hourly_winds(*wind), wind[0])
+        total, b = parts.sum(axis=0), self._background
+        species, background, traffic = {
+            "no2": (Pollutant.NOX, b.no2, no2_contribution(total[0], total[1], b.o3)),
+            "pm10": (Pollutant.PM10, b.pm10, float(total[Pollutant.PM10])),
+            "pm25": (Pollutant.PM25, b.pm25, float(total[Pollutant.PM25])),
+        }[quantity]
+        contributors, others = strongest(parts, species, traffic, STRONGEST)
+        return AirExplanation(background, traffic, contributors, others)
 
     def snapshot(self) -> dict[str, Any]:
         return {
@@ -147,6 +200,7 @@ class AirAgent:
             emitting = np.flatnonzero(self._applied[:, a].any(axis=1))
             accumulators.add(self._roads, emitting, self._applied[emitting, a])
             self._published.append(self._read(a))
+        self._closed = (self._applied.copy(), self._applied_wind)
 
     def _read(self, a: int, out: NDArray[np.uint16] | None = None) -> NDArray[np.uint16]:
         assert self._roads is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from agents.air import AirExplanation
 from agents.fusion_answers import Evidence, Explanation, Gain, SensorFault
 from kernels.network import Direction, Mode
 
@@ -31,7 +32,7 @@ class PlayerStatus(Protocol):
 
 
 class Control(Protocol):
-    """Actions of the operator. Each may be called from any thread; all but the last two return at once."""
+    """Actions of the operator, callable from any thread; all but the last three return at once."""
 
     def play(self) -> None:
         """Let the clock run."""
@@ -56,6 +57,9 @@ class Control(Protocol):
 
     def gains(self) -> Sequence[Gain]:
         """Gains of the counters that nobody calibrated. Takes up to 100 ms: not for the page's loop."""
+
+    def explain_air(self, cell: int, quantity: str, averaging: str) -> AirExplanation | None:
+        """Where a concentration at a receptor comes from. Takes some milliseconds: not for the page's loop."""
 
     def explain(self, segment: int, direction: Direction, mode: Mode) -> Explanation | None:
         """Why a street has its flow. Takes up to 100 ms: not for the page's loop."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from agents.air import AirAgent, AirExplanation
 from agents.engines.embedded import EmbeddedEngine
 from agents.fusion import FusionAgent
 from agents.fusion_answers import Evidence, Explanation, Gain, SensorFault
@@ -22,6 +23,7 @@ class RoomControl:
         self._engine, self._player = engine, player
         self._step_wall_s = 0.0
         self._fusion = next(agent for agent in engine.agents if isinstance(agent, FusionAgent))
+        self._air = next(agent for agent in engine.agents if isinstance(agent, AirAgent))
 
     def stepped(self, _now_ms: int, wall_s: float) -> None:
         """Note how long the last step took [s]; 0 is an operator's action."""
@@ -59,6 +61,10 @@ class RoomControl:
     def gains(self) -> Sequence[Gain]:
         """Gains of the counters that nobody calibrated, at the last closed step."""
         return self._fusion.gains()
+
+    def explain_air(self, cell: int, quantity: str, averaging: str) -> AirExplanation | None:
+        """Where a concentration at a receptor came from at the last closed step."""
+        return self._air.explain(cell, quantity, averaging)
 
     def explain(self, segment: int, direction: Direction, mode: Mode) -> Explanation | None:
         """Why a street had its flow at the last closed step."""

@@ -128,7 +128,7 @@ def wind_factor(sigma_z_m: float, roughness: Roughness) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _plume(
+def plume_at(
     r: float, a: float, b: float, z0: float, obukhov: float, calibration: float, sigma_z0: float, rule: int
 ) -> float:
     """Crosswind integrated plume over R [1/m2]: [exp + exp] / (sqrt(2 pi) sigma_z C_wind C_ijking R)."""
@@ -145,7 +145,7 @@ def distance_times_plume(
 ) -> float:
     """R times the plume at 5 m/s [1/m]: what is left of it when the spread in direction is taken out."""
     r = roughness
-    plume = _plume(distance_m, r.a, r.b, r.z0_m, r.obukhov_m, r.calibration, sigma_z0_m, rule)
+    plume = plume_at(distance_m, r.a, r.b, r.z0_m, r.obukhov_m, r.calibration, sigma_z0_m, rule)
     return float(plume * distance_m / REFERENCE_WIND_M_S)
 
 
@@ -171,7 +171,7 @@ def annual_point_contribution(
     if not wind_m_s > 0.0:
         raise Srm2Error(f"wind_m_s: got {wind_m_s}, expected a wind above 0 m/s")
     r = roughness
-    plume = _plume(distance_m, r.a, r.b, r.z0_m, r.obukhov_m, r.calibration, sigma_z0_m, rule)
+    plume = plume_at(distance_m, r.a, r.b, r.z0_m, r.obukhov_m, r.calibration, sigma_z0_m, rule)
     return float(plume * SECTORS / (2.0 * math.pi) / C_DIURNAL / wind_m_s)
 
 
@@ -256,7 +256,7 @@ def _table(
     out = np.empty(n)
     for i in range(n):
         r = max(i * TABLE_STEP_M, DISTANCE_MIN_M)
-        out[i] = _plume(r, a, b, z0, obukhov, calibration, sigma_z0, rule) * r / REFERENCE_WIND_M_S
+        out[i] = plume_at(r, a, b, z0, obukhov, calibration, sigma_z0, rule) * r / REFERENCE_WIND_M_S
     return out
 
 

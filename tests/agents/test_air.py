@@ -307,3 +307,23 @@ def test_gate_bound_holds_for_any_wind(lattice, columns):
         accumulators.add(roads, np.arange(n), quanta)
         error = agent._reader.contributions(accumulators, roads, speed)[:, 0]
         assert (error <= bound[coarse] / max(speed, 1.0) * (1 + 1e-9)).all()
+
+
+def test_an_explanation_of_a_receptor_adds_up_to_what_was_published(lattice, columns):
+    agent = AirAgent(lattice, columns)
+    assert agent.explain(0, "no2") is None
+    emission = _random_emission(lattice, np.random.default_rng(11))
+    out = _step(agent, START, _weather(START, 2.6, 347.0), _emissions(lattice, START, emission))
+    fields = _paint(lattice, out, {})
+    x, y = np.meshgrid(lattice.grid.x(), lattice.grid.y())
+    lines = [lattice.network.polyline(int(s)) for s in columns.road_segment]
+    away = np.flatnonzero(off_the_road(lines, np.stack([x.ravel(), y.ravel()], axis=1)))
+    for cell in np.random.default_rng(2).choice(away, 10, replace=False):
+        for quantity in ("no2", "pm10", "pm25"):
+            answer = agent.explain(int(cell), quantity)
+            published = fields[quantity, "now"].ravel()[cell] * 0.01
+            assert answer.background + answer.traffic == pytest.approx(published, abs=0.03 + 3e-3 * published)
+            assert len(answer.contributors) == 5
+            shares = [c.share for c in answer.contributors]
+            assert shares == sorted(shares, reverse=True)
+            assert sum(shares) + answer.others == pytest.approx(1.0)
