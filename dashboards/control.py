@@ -59,7 +59,7 @@ class Control(Protocol):
         """Gains of the counters that nobody calibrated. Takes up to 100 ms: not for the page's loop."""
 
     def explain_air(self, cell: int, quantity: str, averaging: str) -> AirExplanation | None:
-        """Where a concentration at a receptor comes from. Takes some milliseconds: not for the page's loop."""
+        """Where a concentration at a receptor comes from. Takes milliseconds: not for the page's loop."""
 
     def explain(self, segment: int, direction: Direction, mode: Mode) -> Explanation | None:
         """Why a street has its flow. Takes up to 100 ms: not for the page's loop."""

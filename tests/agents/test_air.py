@@ -323,7 +323,7 @@ def test_an_explanation_of_a_receptor_adds_up_to_what_was_published(lattice, col
             answer = agent.explain(int(cell), quantity)
             published = fields[quantity, "now"].ravel()[cell] * 0.01
             assert answer.background + answer.traffic == pytest.approx(published, abs=0.03 + 3e-3 * published)
-            assert len(answer.contributors) == 5
+            assert 1 <= len(answer.contributors) <= 5
             shares = [c.share for c in answer.contributors]
             assert shares == sorted(shares, reverse=True)
             assert sum(shares) + answer.others == pytest.approx(1.0)
