@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
 
-from benchmarks.machine import copy_bytes_per_s, median_s, peak_gib
+from benchmarks.machine import median_s, memory_copy, paired_s, peak_gib
 from kernels import srm2
 from kernels.air_columns import AirColumns, RoadColumns, air_columns, road_columns
 from kernels.air_fields import AirAccumulators, AirReader
@@ -106,9 +107,14 @@ def _times(
 
     some_s = median_s(lambda: step(changed))
     all_s = median_s(lambda: step(everywhere), 3)
-    near_s = median_s(
-        lambda: add_columns(sums.near, columns.roads, roads.near, changed, emission[changed], columns.blocks)
-    )
+    some = emission[changed]
+    pairs = int(columns.roads.size(changed).sum())
+    copy, copied = memory_copy()
+
+    def near() -> None:
+        add_columns(sums.near, columns.roads, roads.near, changed, some, columns.blocks)
+
+    near_s, copy_s, times_copy = paired_s(near, copy)
     read_s = median_s(lambda: reader.stored(sums, roads, WIND[0], grid, out))
     wind_s = median_s(lambda: road_columns(columns, srm2.hourly_winds(*OTHER_WIND)), 3)
 
@@ -117,9 +123,7 @@ def _times(
         reader.stored(sums, roads, WIND[0], grid, out)
 
     turn_s = median_s(turn, 3)
-    pairs = int(columns.roads.size(changed).sum())
-    bandwidth = copy_bytes_per_s()
-    sparse_s = _sparse_s(columns, roads, emission, changed)
+    sparse_s, _, times_ours = paired_s(_sparse_update(columns, roads, emission, changed), near)
     return {
         "change_100_ms": 1e3 * some_s,
         "change_all_s": all_s,
@@ -130,17 +134,17 @@ def _times(
         "read_ms": 1e3 * read_s,
         "near_update_ms": 1e3 * near_s,
         "near_update_pairs_per_s": pairs / near_s,
-        "copy_bytes_per_s": bandwidth,
-        "near_update_ratio_to_copy": pairs * BYTES_PER_PAIR / near_s / bandwidth,
+        "copy_bytes_per_s": copied / copy_s,
+        "near_update_ratio_to_copy": pairs * BYTES_PER_PAIR / copied / times_copy,
         "scipy_sparse_ms": 1e3 * sparse_s,
-        "scipy_sparse_ratio": sparse_s / near_s,
+        "scipy_sparse_ratio": times_ours,
         "incremental_equals_full": _incremental_equals_full(columns, grid, emission, roads, reader),
     }
 
 
-def _sparse_s(
+def _sparse_update(
     columns: AirColumns, roads: RoadColumns, emission: NDArray[np.int64], changed: NDArray[np.int64]
-) -> float:
+) -> Callable[[], None]:
     """The same update by scipy: the changed columns as CSC of float64, times the changes, added."""
     runs, rows, starts, values = columns.roads, [], [0], []
     for c in changed:
@@ -159,7 +163,7 @@ def _sparse_s(
     def add() -> None:
         np.add(sums, matrix @ change, out=sums)
 
-    return median_s(add, 3)
+    return add
 
 
 def _incremental_equals_full(

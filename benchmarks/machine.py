@@ -27,8 +27,8 @@ def median_s(work: Callable[[], object], runs: int = 7) -> float:
     return float(np.median(times))
 
 
-def copy_bytes_per_s() -> float:
-    """What a plain copy of memory by all threads carries, reading and writing [bytes/s]."""
+def memory_copy() -> tuple[Callable[[], object], int]:
+    """A plain copy of memory by all threads, and the bytes that it reads and writes."""
     source = np.ones(_COPY_BYTES // 8)
     target = np.empty_like(source)
     edges = np.linspace(0, source.size, n_threads() + 1).astype(int).tolist()
@@ -36,9 +36,31 @@ def copy_bytes_per_s() -> float:
     def copy(part: tuple[int, int]) -> None:
         np.copyto(target[part[0] : part[1]], source[part[0] : part[1]])
 
-    with ThreadPoolExecutor(n_threads()) as pool:
-        seconds = median_s(lambda: list(pool.map(copy, pairwise(edges))))
-    return 2.0 * source.nbytes / seconds
+    parts = list(pairwise(edges))
+    pool = ThreadPoolExecutor(n_threads())
+    return lambda: list(pool.map(copy, parts)), 2 * source.nbytes
+
+
+def copy_bytes_per_s() -> float:
+    """What that copy carries [bytes/s]."""
+    copy, n_bytes = memory_copy()
+    return n_bytes / median_s(copy)
+
+
+def paired_s(
+    one: Callable[[], object], other: Callable[[], object], runs: int = 11
+) -> tuple[float, float, float]:
+    """Median times of two works run in turn [s], and the median of one over the other, pair by pair."""
+    one()
+    other()
+    times = np.empty((runs, 2))
+    for i in range(runs):
+        for k, work in enumerate((one, other)):
+            started = time.perf_counter()
+            work()
+            times[i, k] = time.perf_counter() - started
+    first, second = np.median(times, axis=0)
+    return float(first), float(second), float(np.median(times[:, 0] / times[:, 1]))
 
 
 def peak_gib() -> float:

@@ -13,7 +13,7 @@ from kernels.air_columns import AirColumns
 from kernels.air_fields import QUANTUM_UG_PER_M3
 from kernels.emission import Pollutant
 from kernels.fixedpoint import emission_of
-from kernels.near_field import LENGTH_PER_DISTANCE
+from kernels.near_field import GAUSS_SHARE, LENGTH_PER_DISTANCE
 from kernels.runs import coefficients_at
 
 
@@ -59,7 +59,7 @@ def contributions_at(
         elements = columns.elements
         _roads_at(
             road, x, y, elements.start, elements.middle, elements.point.astype(np.float64),
-            0.5 * np.polynomial.legendre.leggauss(elements.point.shape[1])[1], elements.length_m,
+            GAUSS_SHARE, elements.length_m,
             columns.sigma_z0_m, np.array([r.a, r.b, r.z0_m, r.obukhov_m, r.calibration]), columns.rule,
             winds.toward, winds.uniform, winds.mean_density,
         )  # fmt: skip

@@ -28,6 +28,8 @@ SHORTEST_M = 2.0  # elements are not halved below; distances under 3.5 m count a
 # plume for a road of 50 m beside it. 2 points and 0.4 cost as much and are ten times worse, 3 and 0.9 too.
 LENGTH_PER_DISTANCE = 0.9
 N_GAUSS = 4
+_GAUSS_NODE, _weight = np.polynomial.legendre.leggauss(N_GAUSS)
+GAUSS_SHARE = 0.5 * _weight  # of an element that each of its points stands for
 FIT_DEGREE = 10  # within 1e-3 of the plume over 3.5 to 300 m (tested)
 COEFFICIENT_LIMIT = 2.0 - 2.0**-22  # of an int32, as float32; only a bounding coefficient may reach it
 _FIT_M = 20.0
@@ -67,9 +69,8 @@ def points_on(line: NDArray[np.float64], n_elements: int) -> tuple[NDArray[np.fl
     -------
     xy : (n_elements, N_GAUSS, 2) float64 [m], share : (N_GAUSS,) float64
     """
-    node, weight = np.polynomial.legendre.leggauss(N_GAUSS)
-    at = (np.arange(n_elements)[:, None] + 0.5 + 0.5 * node) / n_elements
-    return _along(line, at.ravel()).reshape(n_elements, N_GAUSS, 2), 0.5 * weight
+    at = (np.arange(n_elements)[:, None] + 0.5 + 0.5 * _GAUSS_NODE) / n_elements
+    return _along(line, at.ravel()).reshape(n_elements, N_GAUSS, 2), GAUSS_SHARE
 
 
 def elements(lines: list[NDArray[np.float64]]) -> Elements:
@@ -151,7 +152,7 @@ def near_coefficients(
     blend_from = _FLOAT(inner) if np.isfinite(inner) else _ZERO
 
     most = (int(np.diff(points.start).max(initial=1)) + 1) // 2 * N_GAUSS
-    share = (0.5 * np.polynomial.legendre.leggauss(N_GAUSS)[1]).astype(np.float32)
+    share = GAUSS_SHARE.astype(np.float32)
 
     def fill(low: int, high: int) -> float:
         return float(
