@@ -128,7 +128,6 @@ class Variant:
     emission: NDArray[np.float64]
     dispersion: Dispersion
     wind: AnnualWind
-    rule: SigmaZRule = SigmaZRule.ADD
 
 
 def run(file: Path, city_name: str = "ghent") -> dict[str, Any]:
@@ -285,7 +284,7 @@ def _variants(base: Variant, prior: Prior) -> Iterator[tuple[str, Variant]]:
             replace(base, dispersion=replace(dispersion, model=models)),
         )
     for rule in (SigmaZRule.VIRTUAL, SigmaZRule.QUADRATURE):
-        yield f"sigma_z by {rule.name.lower()}", replace(base, rule=rule)
+        yield f"sigma_z by {rule.name.lower()}", replace(base, dispersion=replace(base.dispersion, rule=rule))
     alike = uniform_rose(base.wind.mean_m_s)
     yield "all wind directions alike", replace(base, wind=replace(base.wind, rose=alike))
     for table, year in (("netherlands", city.emission.year), (city.emission.table, CAMPAIGN_YEAR)):
@@ -325,7 +324,7 @@ def _is_within(
 def _no2(xy: NDArray[np.float64], variant: Variant) -> NDArray[np.float64]:
     air = annual_air(
         variant.city, xy, variant.emission,
-        dispersion=variant.dispersion, wind=variant.wind, rule=variant.rule,
+        dispersion=variant.dispersion, wind=variant.wind,
     )  # fmt: skip
     return air.no2
 

@@ -20,7 +20,7 @@ from kernels import srm1
 from kernels.chemistry import Background
 from kernels.sigma_z0 import BARRIER_MAX_M, BARRIER_MIN_M, Barrier, BarrierKind, start_value
 from kernels.srm1 import RoadType
-from kernels.srm2 import ROUGHNESS, roughness_class
+from kernels.srm2 import ROUGHNESS, SigmaZRule, roughness_class
 
 ROUGHNESS_M = 1.0  # a city
 MOTORWAY_FROM_KMH = 100.0  # classes at least as fast start with the wider plume of a motorway
@@ -90,6 +90,8 @@ class Dispersion:
     roughness_class : (n_segments,) int8
         Row of :data:`kernels.srm2.ROUGHNESS`, of [air] roughness_m.
     roughness_m : float
+    rule : SigmaZRule
+        How SRM2's vertical spread and its start value combine, of [air] sigma_z_rule.
     why : (n_segments,) int16
         :class:`Why`, flags; in words by :meth:`reason`.
     derived : tuple of frozenset of str
@@ -103,6 +105,7 @@ class Dispersion:
     sigma_z0_m: NDArray[np.float64]
     roughness_class: NDArray[np.int8]
     roughness_m: float
+    rule: SigmaZRule
     why: NDArray[np.int16]
     derived: tuple[frozenset[str], ...]
     double_count: Background
@@ -152,6 +155,7 @@ def dispersion_of(city: City) -> Dispersion:
         sigma_z0_m=sigma_z0,
         roughness_class=np.full(n, ROUGHNESS.index(roughness_class(roughness_m)), dtype=np.int8),
         roughness_m=roughness_m,
+        rule=_rule(city),
         why=why,
         derived=tuple(derived),
         double_count=_double_count(city),
@@ -257,6 +261,14 @@ def _roughness(city: City) -> float:
     if not _is_finite(value) or not value > 0.0:
         raise CityError(f"city.toml: [air] roughness_m: got {value!r}, expected a length above 0 m")
     return float(value)
+
+
+def _rule(city: City) -> SigmaZRule:
+    name = _section(city.settings, "air", "[air]").get("sigma_z_rule", SigmaZRule.ADD.name.lower())
+    known = {rule.name.lower(): rule for rule in SigmaZRule}
+    if name not in known:
+        raise CityError(f"city.toml: [air] sigma_z_rule: got {name!r}, expected one of {', '.join(known)}")
+    return known[name]
 
 
 def _double_count(city: City) -> Background:

@@ -35,11 +35,10 @@ def prepare_air(city: City, progress: Progress) -> AirColumns:
         For a background without the annual mean wind, or a property of dispersion that does not fit.
     """
     mean_wind = _mean_wind(city)
-    rule = _rule(city)
     dispersion = dispersion_of(city)
-    folder = _folder(city, mean_wind, rule, dispersion)
+    folder = _folder(city, mean_wind, dispersion)
     if not folder.is_dir():
-        keep(folder, _build(city, progress, mean_wind, rule, dispersion))
+        keep(folder, _build(city, progress, mean_wind, dispersion))
     columns: AirColumns = kept(folder, *_TYPES)
     progress(_TASK, 1.0)
     return columns
@@ -54,22 +53,14 @@ def _mean_wind(city: City) -> float:
     return float(value)
 
 
-def _rule(city: City) -> srm2.SigmaZRule:
-    name = city.settings.get("air", {}).get("sigma_z_rule", srm2.SigmaZRule.ADD.name.lower())
-    known = {rule.name.lower(): rule for rule in srm2.SigmaZRule}
-    if name not in known:
-        raise CityError(f"city.toml: [air] sigma_z_rule: got {name!r}, expected one of {', '.join(known)}")
-    return known[name]
-
-
-def _folder(city: City, mean_wind: float, rule: srm2.SigmaZRule, dispersion: Dispersion) -> Path:
+def _folder(city: City, mean_wind: float, dispersion: Dispersion) -> Path:
     key = content_key(
         FORMAT,
         city.network_hash,
         city.crs,
         city.grid,
         mean_wind,
-        int(rule),
+        int(dispersion.rule),
         dispersion.roughness_m,
         dispersion.model,
         dispersion.tree_factor,
@@ -78,9 +69,7 @@ def _folder(city: City, mean_wind: float, rule: srm2.SigmaZRule, dispersion: Dis
     return cache_folder() / f"air-columns-{key}"
 
 
-def _build(
-    city: City, progress: Progress, mean_wind: float, rule: srm2.SigmaZRule, dispersion: Dispersion
-) -> AirColumns:
+def _build(city: City, progress: Progress, mean_wind: float, dispersion: Dispersion) -> AirColumns:
     network, model = city.network, dispersion.model
     progress(_TASK, 0.0)
     is_road = model == Model.SRM2
@@ -94,7 +83,7 @@ def _build(
         mean_wind,
         srm2.roughness_class(dispersion.roughness_m),
         node_step_m=node_step_m(city.grid.step_m),
-        rule=rule,
+        rule=dispersion.rule,
     )
     progress(f"{_TASK}: bound of the change gate", 0.7)
     return with_bound(columns, city.grid)

@@ -33,7 +33,7 @@ from kernels.emission import N_POLLUTANTS, Pollutant, VehicleClass, add_emission
 from kernels.network import Mode
 from kernels.prior import Prior
 from kernels.speed import volume_delay_speed
-from kernels.srm2 import SigmaZRule, roughness_class
+from kernels.srm2 import roughness_class
 
 MOTOR_MODES = (Mode.CAR, Mode.TRUCK, Mode.BUS)
 # A week without a holiday and without a change of the clock; which one does not matter to a profile.
@@ -92,7 +92,6 @@ def annual_air(
     *,
     dispersion: Dispersion | None = None,
     wind: AnnualWind | None = None,
-    rule: SigmaZRule = SigmaZRule.ADD,
 ) -> AnnualAir:
     """Annual mean NO2, PM10 and PM2.5 at points.
 
@@ -109,11 +108,9 @@ def annual_air(
         Annual mean emission of each segment, both directions together, in the order of
         :class:`kernels.emission.Pollutant` [ug/m/s].
     dispersion : Dispersion, optional
-        Method of each segment; that of the city's files by default.
+        Method of each segment, and SRM2's rule of sigma_z; those of the city's files by default.
     wind : AnnualWind, optional
         That of city.toml by default.
-    rule : SigmaZRule
-        Of SRM2.
 
     Raises
     ------
@@ -127,7 +124,7 @@ def annual_air(
     wind = wind or annual_wind(city)
     background = background_of(city)
     street, distance_m, nearest_srm1_m = _streets(city, xy, emission_ug_per_m_s, dispersion, wind.mean_m_s)
-    road, road_no2 = _roads(city, xy, emission_ug_per_m_s, dispersion, wind, rule, background.o3)
+    road, road_no2 = _roads(city, xy, emission_ug_per_m_s, dispersion, wind, background.o3)
     no2 = background.no2 + cumulated_no2_field(
         np.ascontiguousarray(street[:, Pollutant.NOX]),
         np.ascontiguousarray(street[:, Pollutant.NO2]),
@@ -263,7 +260,6 @@ def _roads(
     emission: NDArray[np.float64],
     dispersion: Dispersion,
     wind: AnnualWind,
-    rule: SigmaZRule,
     o3: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Contribution of SRM2 roads (n, 4), and their NO2 converted by sector (n,)."""
@@ -280,7 +276,7 @@ def _roads(
         emission[segments],
         wind.rose,
         roughness_class(dispersion.roughness_m),
-        rule,
+        dispersion.rule,
     )
     no2 = srm2_annual.annual_no2(sectors[..., Pollutant.NOX], sectors[..., Pollutant.NO2], o3, wind.rose)
     return srm2_annual.annual_mean(sectors, wind.rose), no2

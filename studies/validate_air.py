@@ -1,6 +1,6 @@
 """Air against known results: streets of SRM1 as CSV, cases of SRM2 as JSON.
 
-**CSV.** One street a line, the columns of benchmarks/data/srm1_reference_streets.csv; lines that start with # are
+**CSV.** One street a line, the columns of benchmarks/data/srm1_reference_streets.csv; lines with # are
 comments. Emissions [ug/m/s] are taken as they are, uncongested and congested (``_cong``) apart; what is
 calculated and compared are theta, the contributions of NOx, direct NO2, NO2, PM10 and PM2.5 [ug/m3], and
 F_regio where a column ``wind_m_s`` gives the wind it comes from (without it F_regio is taken as it is).

@@ -263,7 +263,7 @@ def _complete_receptors(
         raise CityError(f"network: its extent of {(high - low) / 1000} km is too large for one city")
     low, high = np.floor(low / step) * step, np.ceil(high / step) * step
     part |= {
-        "height_air_m": 1.5, "height_noise_m": 4.0,
+        "height_noise_m": 4.0,
         **part,
         "x_min": float(low[0]), "y_min": float(low[1]), "x_max": float(high[0]), "y_max": float(high[1]),
         "step_m": step,

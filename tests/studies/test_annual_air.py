@@ -161,7 +161,8 @@ def test_another_sigma_z_rule_changes_only_roads(city: City) -> None:
     emission = emission_of(city, "v20", "h30")
     xy = np.array([[X0 + 8.0, Y0 + 3 * BLOCK_M - 40.0]])
     add, virtual = (
-        annual_air(city, xy, emission, rule=rule) for rule in (SigmaZRule.ADD, SigmaZRule.VIRTUAL)
+        annual_air(city, xy, emission, dispersion=replace(dispersion_of(city), rule=rule))
+        for rule in (SigmaZRule.ADD, SigmaZRule.VIRTUAL)
     )
     assert virtual.road[0, 0] > 1.02 * add.road[0, 0]
     assert virtual.street == pytest.approx(add.street)
