@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cities.pack import City
+from cities.pack import City, CityError
 from kernels import noise_field
 from kernels.cnossos import N_GROUPS
 from kernels.fixedpoint import POWER_MAX
+from kernels.periods import HOUR_MS, HOURS, MINUTES, DayRing, Period, Periods
 from kernels.receptors import TILE
 from kernels.transfer import NoiseTransfers
+from streams.clock import STEP_MS
 from streams.topics import Batch, Topic
 
 SCALE_DB = 0.01
@@ -29,6 +33,10 @@ _COLUMNS = {
     "now": tuple(f"power{g}" for g in range(N_GROUPS)),
     "1h": tuple(f"power{g}_1h" for g in range(N_GROUPS)),
 }
+INDICATORS = ("lday", "levening", "lnight", "lden")
+INDICATOR_OF = "rolling 24 h; not the annual mean of 2002/49/EC"
+NEEDED_HOURS = float(HOURS)
+MISSING_MAX_MINUTES = 14  # 1 %: a restart of minutes must not blank a day's indicators
 
 
 class _Field:
@@ -41,13 +49,33 @@ class _Field:
         self.published = np.full(transfers.grid.shape, UNKNOWN, dtype=np.uint16)
 
 
-class NoiseAgent:
-    """A-weighted level over flat open ground, now and over the last hour.
+class _Day:
+    """Rolling 24 h: the mean powers applied in each period, their fields, and what follows from these."""
 
-    Consumes: emissions. Produces: fields ``noise/now/r/c`` and ``noise/1h/r/c``, where a value changed.
-    Keeps: the power per metre of every segment, and the integer field that follows from it.
-    Guarantees: the field after any history is that of the present powers, bit for bit; a step touches
-    only the receptors of the segments that changed.
+    def __init__(self, n_segments: int, transfers: NoiseTransfers) -> None:
+        shape = transfers.grid.shape
+        self.applied = np.zeros((len(Period), n_segments, N_GROUPS), dtype=np.int64)
+        self.is_simulated = np.zeros(n_segments, dtype=np.bool_)
+        self.hours_seen = 0.0
+        self.accumulator = np.zeros((len(Period), *shape), dtype=np.int64)
+        self.published = np.full((len(INDICATORS), *shape), UNKNOWN, dtype=np.uint16)
+
+
+class NoiseAgent:
+    """A-weighted level over flat open ground: now, over the last hour, and Lden over the last 24 hours.
+
+    Consumes
+        emissions.
+    Produces
+        fields ``noise/now/r/c`` and ``noise/1h/r/c``, where a value changed; once 24 hours have been seen
+        also ``noise/lday/r/c``, ``levening``, ``lnight`` and ``lden``, where an hour of local time ends. A
+        gap of more than a quarter of an hour makes these unknown until it is 24 hours old.
+    Keeps
+        the power per metre of every segment, the sums of its minutes in each of the last 24 hours, and the
+        integer fields that follow from them.
+    Guarantees
+        a field after any history is that of the present powers, bit for bit; a step touches only the
+        receptors of the segments that changed.
     """
 
     name = "noise"
@@ -57,13 +85,24 @@ class NoiseAgent:
     def __init__(self, city: City, transfers: NoiseTransfers) -> None:
         self._transfers = transfers
         self._network_hash = city.network_hash
-        n = city.network.n_segments
+        self._zone = ZoneInfo(city.timezone)
+        self._periods = periods_of(city)
+        self._n = n = city.network.n_segments
         self._fields = {averaging: _Field(n, transfers) for averaging in AVERAGINGS}
         self._log_sd = np.zeros(n, dtype=np.float32)
         self._is_simulated = np.zeros(n, dtype=np.bool_)
         self._hours_seen = 0.0
-        self._tile_segments = _segments_of_tiles(transfers)
-        self.changed_segments = 0  # of all steps so far, `now` and 1 h added up
+        self._is_started = False
+        self._ring = DayRing(n, N_GROUPS)
+        self._first_ms = 0  # where the first minute began
+        self._hour = -1  # of the newest minute
+        self._evaluated = -1  # last hour whose end was looked at
+        self._day: _Day | None = None
+        self._writer = noise_field.LevelWriter(offset_db=OFFSET_DB, scale_db=SCALE_DB, unknown=UNKNOWN)
+        self._tiles = transfers.grid.tiles()
+        self._boxes = _tile_boxes(transfers)
+        self._heard = _TileSegments(transfers)
+        self.changed_segments = 0  # of all steps so far, all fields added up
         self.cells_updated = 0
 
     def receive(self, batch: Batch) -> None:
@@ -80,81 +119,179 @@ class NoiseAgent:
                     f"{int(power.max())}, allowed 0 to {POWER_MAX}"
                 )
             field.received[segment] = power
-        self._log_sd[segment] = columns["log_sd"]
+        known = np.isfinite(columns["log_sd"])  # of a road that falls silent, what its means rest on
+        self._log_sd[segment[known]] = columns["log_sd"][known]
         self._is_simulated[segment] = columns["simulated"]
         self._hours_seen = float(batch.attributes.get("hours_seen", 0.0))
+        self._is_started = True
 
     def close(self, now_ms: int) -> Sequence[Batch]:
         """Apply the differences of the step and publish the tiles in which a value changed."""
+        if not self._is_started:
+            return []
+        day = self._close_day(now_ms)
         batches: list[Batch] = []
         for averaging, field in self._fields.items():
-            segments = np.flatnonzero((field.received != field.applied).any(axis=1)).astype(np.int32)
+            segments = _changed(field.received, field.applied)
             if segments.size:
                 batches.extend(self._update(averaging, field, segments, now_ms))
-        return batches
+        return batches + day
 
     def _update(self, averaging: str, field: _Field, segments: NDArray[np.int32], now_ms: int) -> list[Batch]:
-        patches, grid = self._transfers.patches, self._transfers.grid
         delta = field.received[segments] - field.applied[segments]
-        cells = noise_field.apply(field.accumulator, patches, segments, delta)
+        cells = noise_field.apply(field.accumulator, self._transfers.patches, segments, delta)
         field.applied[segments] = field.received[segments]
         self.changed_segments += int(segments.size)
         self.cells_updated += cells
-        touched = _touched_tiles(self._transfers, segments)
-        batches = []
-        for r, c in grid.tiles():
-            is_count_carrier = (r, c) == (0, 0) and cells > 0
-            if not touched[r, c] and not is_count_carrier:
-                continue
-            part = grid.tile_slices(r, c)
-            values = stored_levels(field.accumulator[part])
-            if is_count_carrier or not np.array_equal(values, field.published[part]):
-                field.published[part] = values
-                batches.append(self._batch(averaging, field, r, c, values, cells, now_ms))
-        return batches
-
-    def _batch(
-        self,
-        averaging: str,
-        field: _Field,
-        r: int,
-        c: int,
-        values: NDArray[np.uint16],
-        cells: int,
-        now_ms: int,
-    ) -> Batch:
-        accuracy, is_simulated = self._quality(field, r, c)
-        attributes: dict[str, Any] = {
-            "scale": SCALE_DB,
-            "offset": OFFSET_DB,
-            "unit": "dB(A)",
-            "rows": values.shape[0],
-            "columns": values.shape[1],
-            "accuracy": accuracy,
-            "simulated": is_simulated,
+        touched = np.flatnonzero(_touched_tiles(self._transfers, segments))
+        changed = self._write(field.accumulator[None], np.ones(1), field.published, touched)
+        attributes = {
             "hours_seen": self._hours_seen,
-            "network_hash": self._network_hash,
+            "hours_seen_24h": self._ring_hours(),
+            "hours_needed_24h": NEEDED_HOURS,
         }
-        if (r, c) == (0, 0):
-            attributes["cells_updated"] = cells
-        return Batch(
-            topic=Topic.FIELDS,
-            key=f"noise/{averaging}/{r}/{c}",
-            time_ms=now_ms,
-            columns={"values": values.ravel()},
-            attributes=attributes,
+        return self._batches(
+            averaging, field.published, changed, field.applied, self._is_simulated, cells, attributes, now_ms
         )
 
-    def _quality(self, field: _Field, r: int, c: int) -> tuple[float, bool]:
-        """Probability of being within 2 dB, and whether a simulated input is heard, for one tile."""
-        segment, cells = self._tile_segments[(r, c)]
-        weight = field.applied[segment].sum(axis=1) * cells.astype(np.float64)
-        loud = weight > 0.0
-        if not loud.any():
-            return math.nan, False
-        segment, weight = segment[loud], weight[loud]
-        log_sd = float((weight * self._log_sd[segment]).sum() / weight.sum())
-        return round(level_accuracy(log_sd), 3), bool(self._is_simulated[segment].any())
+    def _close_day(self, now_ms: int) -> list[Batch]:
+        """Add the minute to its hour; where an hour of local time ends, update the indicators."""
+        begin_ms = now_ms - STEP_MS
+        local = datetime.fromtimestamp(begin_ms / 1000.0, self._zone)
+        offset = local.utcoffset()
+        shift_ms = 0 if offset is None else int(offset.total_seconds() * 1000.0) % HOUR_MS
+        hour = (begin_ms + shift_ms) // HOUR_MS
+        batches = []
+        if self._hour < 0:
+            self._first_ms, self._evaluated = begin_ms, hour - 1
+        elif hour > self._hour and self._evaluated < hour - 1:  # steps were missed where the hour ended
+            batches = self._end_hour(hour - 1, now_ms)
+        self._hour = hour
+        self._ring.add(hour, self._periods.at(local.hour), self._fields["now"].received, self._is_simulated)
+        if (now_ms + shift_ms) % HOUR_MS == 0:
+            batches = self._end_hour(hour, now_ms)
+        return batches
+
+    def _ring_hours(self) -> float:
+        return float(self._ring.minutes_seen(self._hour).sum()) / 60.0
+
+    def _end_hour(self, hour: int, now_ms: int) -> list[Batch]:
+        """Indicators of the 24 whole hours up to this one, where enough of them was seen."""
+        self._evaluated = hour
+        minutes = self._ring.minutes_seen(hour)
+        is_whole = now_ms - self._first_ms >= HOURS * HOUR_MS and minutes.all()
+        if not is_whole or minutes.sum() < MINUTES - MISSING_MAX_MINUTES:
+            return self._forget_day(float(minutes.sum()) / 60.0, now_ms)
+        if self._day is None:
+            self._day = _Day(self._n, self._transfers)
+        day = self._day
+        power, day.is_simulated = self._ring.means(hour)
+        day.hours_seen = float(minutes.sum()) / 60.0
+        touched, cells = np.zeros((len(INDICATORS), len(self._tiles)), dtype=np.bool_), [0] * len(INDICATORS)
+        for period in Period:
+            segments = _changed(power[period], day.applied[period])
+            delta = power[period][segments] - day.applied[period][segments]
+            cells[period] = noise_field.apply(
+                day.accumulator[period], self._transfers.patches, segments, delta
+            )
+            touched[period] = _touched_tiles(self._transfers, segments)
+            self.changed_segments += int(segments.size)
+            self.cells_updated += cells[period]
+        day.applied[:] = power
+        touched[-1] = touched[:-1].any(axis=0)
+        return self._publish_day(day, touched, cells, now_ms)
+
+    def _publish_day(
+        self, day: _Day, touched: NDArray[np.bool_], cells: list[int], now_ms: int
+    ) -> list[Batch]:
+        attributes = {
+            "hours_seen": day.hours_seen, "hours_needed": NEEDED_HOURS, "indicator": INDICATOR_OF
+        }  # fmt: skip
+        weights = self._periods.lden_weights()
+        batches = []
+        for i, name in enumerate(INDICATORS):
+            is_lden = i == len(INDICATORS) - 1
+            fields = day.accumulator if is_lden else day.accumulator[i : i + 1]
+            changed = self._write(
+                fields, weights if is_lden else np.ones(1), day.published[i], np.flatnonzero(touched[i])
+            )
+            power = np.tensordot(weights, day.applied, axes=1) if is_lden else day.applied[i]
+            batches.extend(
+                self._batches(
+                    name, day.published[i], changed, power, day.is_simulated, cells[i], attributes, now_ms
+                )
+            )
+        return batches
+
+    def _forget_day(self, hours_seen: float, now_ms: int) -> list[Batch]:
+        """Say that the indicators are unknown again, if they were known."""
+        if self._day is None:
+            return []
+        self._day = None
+        attributes = {
+            "hours_seen": hours_seen, "hours_needed": NEEDED_HOURS, "indicator": INDICATOR_OF
+        }  # fmt: skip
+        nothing = np.full(self._transfers.grid.shape, UNKNOWN, dtype=np.uint16)
+        silent = np.zeros((self._n, N_GROUPS), dtype=np.int64)
+        everywhere = np.arange(len(self._tiles))
+        return [
+            batch
+            for name in INDICATORS
+            for batch in self._batches(
+                name, nothing, everywhere, silent, self._is_simulated, 0, attributes, now_ms
+            )
+        ]
+
+    def _write(
+        self,
+        fields: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        published: NDArray[np.uint16],
+        touched: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """Bring published levels up to date; the tiles that changed."""
+        return touched[self._writer.update(fields, weights, published, self._boxes[touched])]
+
+    def _batches(
+        self,
+        averaging: str,
+        published: NDArray[np.uint16],
+        changed: NDArray[np.int64],
+        power: NDArray[np.int64] | NDArray[np.float64],
+        is_simulated: NDArray[np.bool_],
+        cells: int,
+        attributes: dict[str, Any],
+        now_ms: int,
+    ) -> list[Batch]:
+        """Batches of the tiles that changed; the first tile goes with them where it has cells to tell."""
+        accuracy, simulated = self._heard.quality(power, self._log_sd, is_simulated)
+        tiles = np.union1d(changed, [0]) if cells else changed
+        batches = []
+        for t in tiles:
+            r, c = self._tiles[t]
+            values = published[self._transfers.grid.tile_slices(r, c)]
+            count = {"cells_updated": cells} if t == 0 and cells else {}
+            batches.append(
+                Batch(
+                    topic=Topic.FIELDS,
+                    key=f"noise/{averaging}/{r}/{c}",
+                    time_ms=now_ms,
+                    columns={"values": values.flatten()},
+                    attributes={
+                        "scale": SCALE_DB,
+                        "offset": OFFSET_DB,
+                        "unit": "dB(A)",
+                        "rows": values.shape[0],
+                        "columns": values.shape[1],
+                        "accuracy": float(accuracy[t]),
+                        "simulated": bool(simulated[t]),
+                        "network_hash": self._network_hash,
+                        **attributes,
+                        **count,
+                    },
+                )
+            )
+        return batches
 
     def snapshot(self) -> dict[str, Any]:
         """Powers per segment; the receptor fields follow from them."""
@@ -163,12 +300,24 @@ class NoiseAgent:
             "log_sd": self._log_sd.copy(),
             "is_simulated": self._is_simulated.copy(),
             "hours_seen": self._hours_seen,
+            "is_started": self._is_started,
             "changed_segments": self.changed_segments,
             "cells_updated": self.cells_updated,
+            "ring": self._ring.snapshot(),
+            "first_ms": self._first_ms,
+            "hour": self._hour,
+            "evaluated": self._evaluated,
+            "day": None,
         }
         for averaging, field in self._fields.items():
             state[f"received_{averaging}"] = field.received.copy()
             state[f"applied_{averaging}"] = field.applied.copy()
+        if self._day is not None:
+            state["day"] = {
+                "applied": self._day.applied.copy(),
+                "is_simulated": self._day.is_simulated.copy(),
+                "hours_seen": self._day.hours_seen,
+            }
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -187,20 +336,103 @@ class NoiseAgent:
         self._log_sd[:] = state["log_sd"]
         self._is_simulated[:] = state["is_simulated"]
         self._hours_seen = float(state["hours_seen"])
+        self._is_started = bool(state["is_started"])
         self.changed_segments = int(state["changed_segments"])
         self.cells_updated = int(state["cells_updated"])
-        patches = self._transfers.patches
+        self._ring.restore(state["ring"])
+        self._first_ms, self._hour = int(state["first_ms"]), int(state["hour"])
+        self._evaluated = int(state["evaluated"])
         for averaging, field in self._fields.items():
             field.received[:] = state[f"received_{averaging}"]
             field.applied[:] = state[f"applied_{averaging}"]
             field.accumulator[:] = 0
-            noise_field.apply(field.accumulator, patches, patches.segment, field.applied[patches.segment])
-            field.published[:] = stored_levels(field.accumulator)
+            self._rebuild(field.accumulator, field.applied)
+            self._write(field.accumulator[None], np.ones(1), field.published, np.arange(len(self._tiles)))
+        self._day = None
+        if state["day"] is not None:
+            self._restore_day(state["day"])
+
+    def _restore_day(self, state: dict[str, Any]) -> None:
+        self._day = day = _Day(self._n, self._transfers)
+        day.applied[:] = state["applied"]
+        day.is_simulated[:] = state["is_simulated"]
+        day.hours_seen = float(state["hours_seen"])
+        everywhere = np.arange(len(self._tiles))
+        for period in Period:
+            self._rebuild(day.accumulator[period], day.applied[period])
+            self._write(day.accumulator[period : period + 1], np.ones(1), day.published[period], everywhere)
+        self._write(day.accumulator, self._periods.lden_weights(), day.published[-1], everywhere)
+
+    def _rebuild(self, accumulator: NDArray[np.int64], power: NDArray[np.int64]) -> None:
+        patches = self._transfers.patches
+        noise_field.apply(accumulator, patches, patches.segment, power[patches.segment])
 
 
-def stored_levels(accumulator: NDArray[np.int64]) -> NDArray[np.uint16]:
-    """Levels as they are published: 0.01 dB from -20 dB, 65535 where nothing is heard."""
-    return noise_field.stored_levels(accumulator, offset_db=OFFSET_DB, scale_db=SCALE_DB, unknown=UNKNOWN)
+class _TileSegments:
+    """Segments whose patch overlaps each tile, and on how many receptors."""
+
+    def __init__(self, transfers: NoiseTransfers) -> None:
+        box = transfers.patches.box.astype(np.int64)
+        boxes = _tile_boxes(transfers)
+        tile, segment, cells = [], [], []
+        for t, (top, bottom, left, right) in enumerate(boxes):
+            height = np.minimum(box[:, 1], bottom) - np.maximum(box[:, 0], top)
+            width = np.minimum(box[:, 3], right) - np.maximum(box[:, 2], left)
+            shared = np.maximum(height, 0) * np.maximum(width, 0)
+            on = np.flatnonzero(shared)
+            tile.append(np.full(on.size, t))
+            segment.append(transfers.patches.segment[on])
+            cells.append(shared[on].astype(np.float64))
+        self._n = len(boxes)
+        self._tile, self._segment, self._cells = (np.concatenate(x) for x in (tile, segment, cells))
+
+    def quality(
+        self,
+        power: NDArray[np.int64] | NDArray[np.float64],
+        log_sd: NDArray[np.float32],
+        is_simulated: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Probability of being within 2 dB, NaN where nothing is heard, and whether a simulated input is.
+
+        Parameters
+        ----------
+        power : (n_segments, 4)
+        log_sd, is_simulated : (n_segments,)
+            The present uncertainty, also of a mean: cautious, since part of it averages out.
+        """
+        loudness = power.sum(axis=1).astype(np.float64)
+        weight = loudness[self._segment] * self._cells
+        total = np.bincount(self._tile, weights=weight, minlength=self._n)
+        spread = np.bincount(self._tile, weights=weight * log_sd[self._segment], minlength=self._n)
+        simulated = (is_simulated & (loudness > 0.0))[self._segment]
+        accuracy = np.array(
+            [
+                round(level_accuracy(s / w), 3) if w > 0.0 else math.nan
+                for s, w in zip(spread.tolist(), total.tolist(), strict=True)
+            ]
+        )
+        return accuracy, np.bincount(self._tile[simulated], minlength=self._n) > 0
+
+
+def periods_of(city: City) -> Periods:
+    """Hours at which day, evening and night begin, from [noise] of city.toml or the Directive's default.
+
+    Raises
+    ------
+    cities.pack.CityError
+        When they are no whole hours in order.
+    """
+    noise, default = city.settings.get("noise", {}), Periods()
+    begins = {}
+    for name in ("day_from_h", "evening_from_h", "night_from_h"):
+        value = noise.get(name, getattr(default, name))
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise CityError(f"city.toml [noise] {name}: got {value!r}, expected a whole hour from 0 to 23")
+        begins[name] = value
+    try:
+        return Periods(**begins)
+    except ValueError as error:
+        raise CityError(f"city.toml [noise] {error}") from error
 
 
 def level_accuracy(log_sd: float) -> float:
@@ -213,8 +445,19 @@ def level_accuracy(log_sd: float) -> float:
     return math.erf(WITHIN_DB / (sd_db * math.sqrt(2.0)))
 
 
+def _changed(wanted: NDArray[np.int64], applied: NDArray[np.int64]) -> NDArray[np.int32]:
+    return np.flatnonzero((wanted != applied).any(axis=1)).astype(np.int32)
+
+
+def _tile_boxes(transfers: NoiseTransfers) -> NDArray[np.int64]:
+    """First row, end row, first column, end column of each tile, (n_tiles, 4)."""
+    grid = transfers.grid
+    slices = (grid.tile_slices(r, c) for r, c in grid.tiles())
+    return np.array([(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in slices])
+
+
 def _touched_tiles(transfers: NoiseTransfers, segments: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Tiles that a patch of the segments overlaps, (tile rows, tile columns)."""
+    """Tiles that a patch of the segments overlaps, (n_tiles,)."""
     rows, columns = (-(-n // TILE) for n in transfers.grid.shape)
     slots = transfers.patches.slot[segments]
     box = transfers.patches.box[slots[slots >= 0]]
@@ -223,20 +466,4 @@ def _touched_tiles(transfers: NoiseTransfers, segments: NDArray[np.int32]) -> ND
     corners = np.zeros((rows + 1, columns + 1), dtype=np.int64)  # running sums count the boxes on a tile
     for r, c, sign in ((r0, c0, 1), (r0, c1, -1), (r1, c0, -1), (r1, c1, 1)):
         np.add.at(corners, (r, c), sign)
-    return np.asarray(corners.cumsum(axis=0).cumsum(axis=1)[:rows, :columns] > 0)
-
-
-def _segments_of_tiles(
-    transfers: NoiseTransfers,
-) -> dict[tuple[int, int], tuple[NDArray[np.int32], NDArray[np.int64]]]:
-    """Segments whose patch overlaps each tile, and on how many receptors."""
-    box = transfers.patches.box.astype(np.int64)
-    segments = {}
-    for r, c in transfers.grid.tiles():
-        rows, columns = transfers.grid.tile_slices(r, c)
-        height = np.minimum(box[:, 1], rows.stop) - np.maximum(box[:, 0], rows.start)
-        width = np.minimum(box[:, 3], columns.stop) - np.maximum(box[:, 2], columns.start)
-        cells = np.maximum(height, 0) * np.maximum(width, 0)
-        on = np.flatnonzero(cells)
-        segments[(r, c)] = (transfers.patches.segment[on], cells[on])
-    return segments
+    return np.asarray(corners.cumsum(axis=0).cumsum(axis=1)[:rows, :columns] > 0).ravel()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kernels import noise_field, transfer
+from kernels import noise_field, runs, transfer
 from kernels.fixedpoint import POWER_MAX, POWER_QUANTUM_PW, quantise_power
 from kernels.network import build_network
 from kernels.propagation import Atmosphere, Ground
@@ -97,15 +97,40 @@ def test_a_change_and_its_reversal_leave_nothing_behind(patches: transfer.Patche
     np.testing.assert_array_equal(field, before)
 
 
-def test_threads_change_nothing(patches: transfer.Patches) -> None:
+def test_threads_change_nothing(patches: transfer.Patches, monkeypatch: pytest.MonkeyPatch) -> None:
     power = random_power(np.random.default_rng(15), N, 4)
     fields = []
-    for threads in (1, 2, 3):
-        field = noise_field.empty_field(patches)
-        noise_field.apply(field, patches, np.arange(N, dtype=np.int32), power, threads=threads)
-        fields.append(field)
+    for threads in (1, 3):
+        monkeypatch.setattr(runs, "n_threads", lambda threads=threads: threads)
+        fields.append(full(patches, power))
     np.testing.assert_array_equal(fields[0], fields[1])
-    np.testing.assert_array_equal(fields[0], fields[2])
+
+
+def test_codes_in_any_place_are_heard_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patches of every width from 1 to 20, against one product per cell; bands of one row and of all."""
+    rng = np.random.default_rng(19)
+    for width in range(1, 21):
+        shape, box = (5, 24), np.array([[1, 4, 2, 2 + width]], dtype=np.int32)
+        codes = rng.choice(np.array([0, 7, 100, 194, 255, 255, 255], np.uint8), 4 * 3 * width)
+        codes[-width:] = 255  # the last words hear nothing
+        one = transfer.Patches(
+            segment=np.zeros(1, np.int32),
+            slot=np.zeros(1, np.int32),
+            box=box,
+            start=np.array([0, codes.size]),
+            n_cells=np.array([3 * width]),
+            codes=codes,
+            shape=shape,
+        )
+        delta = rng.integers(-POWER_MAX, POWER_MAX, (1, 4))
+        expected = np.zeros(shape, dtype=np.int64)
+        products = noise_field.transfer_quanta()[codes.reshape(4, 3, width)] * delta[0][:, None, None]
+        expected[1:4, 2 : 2 + width] = products.sum(axis=0)
+        for band_bytes in (8 * 24, 1 << 18):
+            monkeypatch.setattr(noise_field, "_BAND_BYTES", band_bytes)
+            field = noise_field.empty_field(one)
+            noise_field.apply(field, one, np.zeros(1, np.int32), delta)
+            np.testing.assert_array_equal(field, expected)
 
 
 def test_doubling_all_powers_adds_3_01_db_everywhere(patches: transfer.Patches) -> None:
@@ -114,17 +139,56 @@ def test_doubling_all_powers_adds_3_01_db_everywhere(patches: transfer.Patches) 
     np.testing.assert_allclose(twice - once, 3.0103, atol=1e-4)
 
 
+WRITER = noise_field.LevelWriter(offset_db=-20.0, scale_db=0.01, unknown=65535)
+BOXES = np.array([[0, 40, 0, 50], [0, 40, 50, 90], [40, 70, 0, 50], [40, 70, 50, 90]])
+
+
 def test_stored_levels_are_the_rounded_levels(patches: transfer.Patches) -> None:
     power = random_power(np.random.default_rng(18), N, 4)
     power[5:] = 0  # and most of the grid hears nothing
     field = full(patches, power)
-    stored = noise_field.stored_levels(field, offset_db=-20.0, scale_db=0.01, unknown=65535)
+    stored = np.zeros(GRID.shape, dtype=np.uint16)
+    assert WRITER.update(field[None], np.ones(1), stored, BOXES).all()
     level = noise_field.levels_db(field)
     np.testing.assert_array_equal(stored == 65535, np.isnan(level))
     heard = ~np.isnan(level)
     assert heard.any()
     assert not heard.all()
     np.testing.assert_allclose(stored[heard] * 0.01 - 20.0, level[heard], atol=0.005 + 1e-4)
+
+
+def test_every_energy_has_its_level() -> None:
+    """All magnitudes of an int64, and both sides of each entry of the table, against numpy's logarithm."""
+    top = np.ldexp(1.0 + np.arange(1024) / 1024, np.arange(1024) % 63)
+    energy = np.unique(np.concatenate([top, top + 1, top - 1, [(1 << 62) - 1]]).astype(np.int64))[None]
+    stored = np.zeros(energy.shape, dtype=np.uint16)
+    WRITER.update(energy[None], np.ones(1), stored, np.array([[0, 1, 0, energy.size]]))
+    heard = energy > 0
+    level = 10.0 * np.log10(energy[heard].astype(np.float64) * POWER_QUANTUM_PW / 2.0**39)
+    expected = np.maximum((level + 20.0) / 0.01, 0.0)
+    np.testing.assert_allclose(stored[heard], expected, atol=0.5 + 1e-3)
+    assert (stored[~heard] == 65535).all()
+
+
+def test_weighted_fields_add_up_to_one_level() -> None:
+    rng = np.random.default_rng(20)
+    fields = rng.integers(0, 1 << 50, (3, 70, 90))
+    weights = np.array([0.5, 0.7, 3.0])
+    stored = np.zeros(GRID.shape, dtype=np.uint16)
+    WRITER.update(fields, weights, stored, BOXES)
+    energy = np.tensordot(weights, fields.astype(np.float64), axes=1) * POWER_QUANTUM_PW / 2.0**39
+    np.testing.assert_allclose(stored * 0.01 - 20.0, 10.0 * np.log10(energy), atol=0.005 + 1e-4)
+
+
+def test_only_tiles_that_changed_are_told_and_only_those_asked_for_are_written() -> None:
+    field = np.full((1, 70, 90), 1 << 40, dtype=np.int64)
+    stored = np.zeros(GRID.shape, dtype=np.uint16)
+    WRITER.update(field, np.ones(1), stored, BOXES)
+    field[0, 39, 50] *= 2  # in the second tile
+    field[0, 69, 89] *= 2  # in the fourth, which nobody asks for
+    before = stored.copy()
+    assert WRITER.update(field, np.ones(1), stored, BOXES[:3]).tolist() == [False, True, False]
+    assert np.argwhere(stored != before).tolist() == [[39, 50]]
 
 
 def test_silencing_a_segment_raises_no_level(patches: transfer.Patches) -> None:
