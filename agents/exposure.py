@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cities.pack import City
-from kernels.exposure import UNKNOWN, beside_points, exposure_of
+from kernels import health
+from kernels.exposure import UNKNOWN, beside_points, exposure_of, people_in_stored_bands
 from kernels.receptors import ReceptorGrid
 from streams.topics import Batch, Topic
 
 PERIOD_MS = 300_000
 WHOLE_CITY = "all"
+LDEN, LNIGHT = ("noise", "lden"), ("noise", "lnight")
+INDICATOR = "rolling 24 h, not the annual Lden and Lnight of 2002/49/EC"
+HEALTH_METHOD = "people of each band times the share of Directive (EU) 2020/367 at its middle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class ExposureAgent:
         fields.
     Produces
         exposure, every five minutes of event time, for the zones whose numbers changed and for the key "all".
+        Where noise is known, an attribute tells the people in each band of Lden and Lnight of the last 24
+        hours, and those highly annoyed and sleep-disturbed; until these hours have been seen, why not.
     Keeps
         the latest values at inhabited receptors, and what was published.
     Guarantees
@@ -70,13 +76,15 @@ class ExposureAgent:
         cells, self._zones = _zones(city)
         self._tiles = _cells_by_tile(city.grid, cells)
         self._n_cells = cells.size
-        self._fields = {key: self._new_field() for key in self._thresholds}
-        self._published: dict[str, list[list[float]]] = {}
+        self._fields = {key: self._new_field() for key in (*self._thresholds, LDEN, LNIGHT)}
+        self._hours_seen = self._hours_needed = math.nan  # of the 24 that noise needs
+        self._published: dict[str, tuple[list[list[float]], dict[str, Any]]] = {}
 
     def receive(self, batch: Batch) -> None:
         if batch.topic != Topic.FIELDS:
             return
         quantity, averaging, row, column = batch.key.split("/")
+        self._receive_hours(quantity, averaging, batch.attributes)
         field = self._fields.get((quantity, averaging))
         if field is None:
             return
@@ -95,10 +103,11 @@ class ExposureAgent:
         out = []
         for zone in self._zones:
             names, numbers = self._rows(zone)
-            if self._published.get(zone.name) == numbers:
+            noise = self._noise_of_day(zone)
+            if self._published.get(zone.name) == (numbers, noise):
                 continue
-            self._published[zone.name] = numbers
-            out.append(self._batch(zone, names, numbers, now_ms))
+            self._published[zone.name] = numbers, noise
+            out.append(self._batch(zone, names, numbers, noise, now_ms))
         return tuple(out)
 
     def snapshot(self) -> dict[str, Any]:
@@ -114,7 +123,12 @@ class ExposureAgent:
                 }
                 for key, field in sorted(self._fields.items())
             },
-            "published": {zone: [list(row) for row in rows] for zone, rows in self._published.items()},
+            "hours_seen": self._hours_seen,
+            "hours_needed": self._hours_needed,
+            "published": {
+                zone: [[list(row) for row in rows], dict(noise)]
+                for zone, (rows, noise) in self._published.items()
+            },
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -128,9 +142,18 @@ class ExposureAgent:
                 offset=float(kept["offset"]),
                 is_seen=bool(kept["is_seen"]),
             )
+        self._hours_seen, self._hours_needed = float(state["hours_seen"]), float(state["hours_needed"])
         self._published = {
-            zone: [[float(v) for v in row] for row in rows] for zone, rows in state["published"].items()
+            zone: ([[float(v) for v in row] for row in rows], dict(noise))
+            for zone, (rows, noise) in state["published"].items()
         }
+
+    def _receive_hours(self, quantity: str, averaging: str, attributes: Mapping[str, Any]) -> None:
+        """How much of the last 24 hours the noise agent has seen."""
+        of_day = (quantity, averaging) in (LDEN, LNIGHT)
+        seen, needed = ("hours_seen", "hours_needed") if of_day else ("hours_seen_24h", "hours_needed_24h")
+        if quantity == "noise" and seen in attributes:
+            self._hours_seen, self._hours_needed = float(attributes[seen]), float(attributes[needed])
 
     def _new_field(self) -> _Field:
         n_tiles = len(self._tile_number)
@@ -167,6 +190,37 @@ class ExposureAgent:
                 )
         return names, numbers
 
+    def _noise_of_day(self, zone: _Zone) -> dict[str, Any]:
+        """People in bands of Lden and Lnight and how many of them are harmed; empty until these are known."""
+        told: dict[str, Any] = {}
+        for key, bands, harm, harmed in (
+            (LDEN, health.LDEN_BANDS_DB, "highly_annoyed", health.highly_annoyed),
+            (LNIGHT, health.LNIGHT_BANDS_DB, "highly_sleep_disturbed", health.highly_sleep_disturbed),
+        ):
+            field, name = self._fields[key], key[1]
+            if not field.is_seen:
+                return {}
+            known, in_band = people_in_stored_bands(
+                field.stored[zone.cell], zone.people, bands, field.scale, field.offset
+            )
+            if known == 0.0:
+                return {}
+            accuracy = self._accuracy(field, zone)
+            told |= {
+                f"people_{name}": float(round(known)),
+                f"{name}_from_db": list(bands),
+                f"people_by_{name}": [float(round(people)) for people in in_band],
+                harm: float(round(harmed(in_band))),
+                f"accuracy_{name}": None if accuracy < 0.0 else accuracy,
+            }
+        return told | {"method": HEALTH_METHOD}
+
+    def _why_unknown(self) -> str:
+        if self._hours_seen < self._hours_needed:
+            seen = math.floor(10.0 * self._hours_seen) / 10.0  # 23.98 h are not 24.0
+            return f"needs {self._hours_needed:g} h, has {seen:.1f} h"
+        return "no road is heard where people live"
+
     def _accuracy(self, field: _Field, zone: _Zone) -> float:
         """Accuracy of the tiles, weighted by the people of the zone in them."""
         known = np.isfinite(field.accuracy) & (zone.people_by_tile > 0.0)
@@ -176,11 +230,21 @@ class ExposureAgent:
         return round(float(people @ field.accuracy[known] / people.sum()), 3)
 
     def _batch(
-        self, zone: _Zone, names: list[tuple[str, str]], numbers: list[list[float]], now_ms: int
+        self,
+        zone: _Zone,
+        names: list[tuple[str, str]],
+        numbers: list[list[float]],
+        noise: dict[str, Any],
+        now_ms: int,
     ) -> Batch:
         table = np.array(numbers, dtype=np.float64).reshape(-1, 6)
         lived_in = zone.people_by_tile > 0.0
         simulated = any(bool((field.simulated & lived_in).any()) for field in self._fields.values())
+        day: dict[str, Any] = {}
+        if not math.isnan(self._hours_needed):
+            hours = {"hours_seen": round(self._hours_seen, 3), "hours_needed": self._hours_needed}
+            known = noise or {"reason": self._why_unknown()}
+            day = {"noise_24h": {"indicator": INDICATOR, **hours, **known}}
         return Batch(
             topic=Topic.EXPOSURE,
             key=zone.name,
@@ -200,6 +264,7 @@ class ExposureAgent:
                 "share_covered": zone.share_covered,
                 "simulated": simulated,
                 "network_hash": self._city.network_hash,
+                **day,
             },
         )
 

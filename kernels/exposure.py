@@ -80,3 +80,28 @@ def exposure_of(
         mean=float((histogram * values).sum()) / total,
         p95=float(values[int(np.searchsorted(below, 0.95 * total))]),
     )
+
+
+def people_in_stored_bands(
+    stored: NDArray[np.uint16],
+    people: NDArray[np.float64],
+    bands: tuple[float, ...],
+    scale: float,
+    offset: float,
+) -> tuple[float, NDArray[np.float64]]:
+    """People with a known value, and those in each band of it, the last one open, (n_bands,).
+
+    Parameters
+    ----------
+    stored : (n,) uint16
+        Value at each receptor, ``offset + scale x stored``; 65535 is unknown and its people do not count.
+    people : (n,) float64
+    bands : tuple of float
+        Where each band begins, in the unit of the field; a value at the beginning belongs to it.
+    """
+    known = stored != UNKNOWN
+    # the stored value is exact to half a step, so a beginning on a step must not be lost to rounding
+    begin = np.ceil((np.array(bands) - offset) / scale - 1e-6)
+    band = np.searchsorted(begin, stored[known], side="right")
+    in_band = np.bincount(band, weights=people[known], minlength=len(bands) + 1).astype(np.float64)
+    return float(in_band.sum()), in_band[1:]

@@ -13,7 +13,7 @@ PERIOD = 300_000
 START = 1_700_000_100_000
 
 
-def _tiles(city, quantity, field, scale=0.01, offset=0.0, accuracy=0.6):
+def _tiles(city, quantity, field, scale=0.01, offset=0.0, accuracy=0.6, averaging="now", **more):
     batches = []
     for row, column in city.grid.tiles():
         part = field[city.grid.tile_slices(row, column)]
@@ -24,8 +24,9 @@ def _tiles(city, quantity, field, scale=0.01, offset=0.0, accuracy=0.6):
             "simulated": True,
             "rows": part.shape[0],
             "columns": part.shape[1],
+            **more,
         }
-        key = f"{quantity}/now/{row}/{column}"
+        key = f"{quantity}/{averaging}/{row}/{column}"
         batches.append(Batch(Topic.FIELDS, key, START, {"values": part.ravel()}, attributes=attributes))
     return batches
 
@@ -130,3 +131,92 @@ def test_its_batches_travel(lattice):
     back = decode_batch(encode_batch(out["all"]))
     assert back.columns["quantity"].tolist() == ["no2", "no2"]
     np.testing.assert_array_equal(back.columns["mean"], out["all"].columns["mean"])
+
+
+def _day(city, lden, lnight):
+    """Tiles of both indicators from levels [dB]."""
+    hours = {"hours_seen": 24.0, "hours_needed": 24.0}
+    batches = []
+    for name, level in (("lden", lden), ("lnight", lnight)):
+        stored = np.where(np.isnan(level), 65535, np.rint((level + 20.0) / 0.01)).astype(np.uint16)
+        batches += _tiles(city, "noise", stored, offset=-20.0, averaging=name, **hours)
+    return batches
+
+
+def _level(city, value):
+    return np.full(city.grid.shape, float(value))
+
+
+def test_until_24_hours_are_seen_the_bands_are_absent_and_the_reason_is_told(lattice):
+    now = _tiles(
+        lattice, "noise", _flat(lattice, 8000), offset=-20.0, hours_seen_24h=3.27, hours_needed_24h=24.0
+    )
+    told = _step(ExposureAgent(lattice), START, now)["all"].attributes["noise_24h"]
+    assert told == {
+        "indicator": "rolling 24 h, not the annual Lden and Lnight of 2002/49/EC",
+        "hours_seen": 3.27,
+        "hours_needed": 24.0,
+        "reason": "needs 24 h, has 3.2 h",
+    }
+
+
+def test_without_noise_nothing_is_told_of_its_day(lattice):
+    out = _step(ExposureAgent(lattice), START, _tiles(lattice, "no2", _flat(lattice, 3000)))
+    assert "noise_24h" not in out["all"].attributes
+
+
+def test_people_are_counted_by_band_and_harmed_by_the_share_at_its_middle(lattice):
+    """9,000 people at 57 and 52 dB: 12.816 % highly annoyed, 5.145 % highly sleep-disturbed."""
+    out = _step(ExposureAgent(lattice), START, _day(lattice, _level(lattice, 57.0), _level(lattice, 52.0)))
+    told = out["all"].attributes["noise_24h"]
+    assert told["people_lden"] == told["people_lnight"] == 9000.0
+    assert told["lden_from_db"] == [55.0, 60.0, 65.0, 70.0, 75.0]
+    assert told["people_by_lden"] == [9000.0, 0.0, 0.0, 0.0, 0.0]
+    assert told["lnight_from_db"] == [50.0, 55.0, 60.0, 65.0, 70.0]
+    assert told["people_by_lnight"] == [9000.0, 0.0, 0.0, 0.0, 0.0]
+    assert told["highly_annoyed"] == pytest.approx(0.1282 * 9000, abs=1)
+    assert told["highly_sleep_disturbed"] == pytest.approx(0.0515 * 9000, abs=1)
+    assert told["accuracy_lden"] == told["accuracy_lnight"] == 0.6
+    assert "2020/367" in told["method"]
+    assert "reason" not in told
+    assert out["all"].columns["quantity"].size == 0  # no threshold of the pack asks for these averagings
+
+
+def test_quiet_people_are_in_no_band_and_zones_add_up(lattice):
+    lden, lnight = _level(lattice, 44.0), _level(lattice, 40.0)
+    lden[:, lattice.grid.n_columns // 2 :] = 76.0
+    out = _step(ExposureAgent(lattice), START, _day(lattice, lden, lnight))
+    told = {zone: batch.attributes["noise_24h"] for zone, batch in out.items()}
+    east = told["east"]["people_by_lden"]
+    assert east[:4] == [0.0] * 4
+    assert 0.0 < told["west"]["people_by_lden"][4] < east[4] <= told["east"]["people_lden"]
+    assert told["all"]["people_by_lden"][4] == pytest.approx(
+        east[4] + told["west"]["people_by_lden"][4], abs=1
+    )
+    assert told["all"]["people_by_lnight"] == [0.0] * 5
+    assert told["all"]["highly_sleep_disturbed"] == 0.0
+
+
+def test_an_indicator_that_becomes_unknown_takes_its_people_with_it(lattice):
+    agent = ExposureAgent(lattice)
+    _step(agent, START, _day(lattice, _level(lattice, 57.0), _level(lattice, 52.0)))
+    gone = _day(lattice, _level(lattice, np.nan), _level(lattice, np.nan))
+    for batch in gone:
+        batch.attributes["hours_seen"] = 22.0
+    told = _step(agent, START + PERIOD, gone)["all"].attributes["noise_24h"]
+    assert told["reason"] == "needs 24 h, has 22.0 h"
+    assert "highly_annoyed" not in told
+
+
+def test_the_day_of_noise_is_published_when_it_changes_and_goes_on_after_a_restart(lattice):
+    agent, successor = ExposureAgent(lattice), ExposureAgent(lattice)
+    lden, lnight = _level(lattice, 57.0), _level(lattice, 52.0)
+    _step(agent, START, _day(lattice, lden, lnight))
+    successor.restore(unpack_state(pack_state(agent.snapshot())))
+    for each in (agent, successor):
+        assert _step(each, START + PERIOD, _day(lattice, lden, lnight)) == {}
+    louder = _day(lattice, lden, lnight + 5.0)
+    one, other = (_step(a, START + 2 * PERIOD, louder) for a in (agent, successor))
+    assert set(one) == {"all", "east", "west"}
+    assert [encode_batch(b) for b in one.values()] == [encode_batch(b) for b in other.values()]
+    assert decode_batch(encode_batch(one["all"])).attributes["noise_24h"]["people_by_lnight"][1] == 9000.0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.exposure import UNKNOWN, beside_points, exposure_of
+from kernels.exposure import UNKNOWN, beside_points, exposure_of, people_in_stored_bands
 
 
 def test_points_stand_ten_metres_to_either_side_every_twenty():
@@ -47,3 +47,15 @@ def test_people_with_an_unknown_value_do_not_count():
     assert nobody.people == 0.0
     assert np.isnan(nobody.mean)
     assert np.isnan(nobody.p95)
+
+
+def test_people_of_a_stored_band_are_those_of_its_levels():
+    rng = np.random.default_rng(8)
+    stored = rng.integers(6000, 10500, 500).astype(np.uint16)
+    stored[:3] = UNKNOWN, 7500, 7499  # 55.00 and 54.99 dB
+    people = rng.integers(1, 9, 500).astype(float)
+    known, in_band = people_in_stored_bands(stored, people, (55.0, 60.0, 65.0, 70.0, 75.0), 0.01, -20.0)
+    assert known == people[1:].sum()
+    for begin, got in zip((7500, 8000, 8500, 9000), in_band[:-1], strict=True):
+        assert got == people[(stored >= begin) & (stored < begin + 500)].sum()
+    assert in_band[-1] == people[1:][stored[1:] >= 9500].sum()
