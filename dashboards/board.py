@@ -135,6 +135,14 @@ class Street:
     nox_ug_m_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Highest:
+    """Highest value within 15 m of a segment, NaN where none is known yet, and at which receptor."""
+
+    cell: int
+    value: float
+
+
 class Board:
     """Latest state of a city, fed by the engine's thread and read by the pages.
 
@@ -357,10 +365,19 @@ class Board:
             if np.isfinite(d["flow_per_h"][mode, direction])
         )
 
+    def highest(self, quantity: str, averaging: str, segment: int) -> Highest | None:
+        """Where and how high a field is highest at a segment; None where no receptor lies at it."""
+        with self._lock:
+            cells = self._near.cells(segment)
+            if not cells.size:
+                return None
+            values = self._fields[quantity, averaging].reshape(-1)[cells]
+            at = int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
+            return Highest(int(cells[at]), float(values[at]))
+
     def _level(self, quantity: str, averaging: str, segment: int) -> float:
-        values = self._fields[quantity, averaging].reshape(-1)[self._near.cells(segment)]
-        values = values[np.isfinite(values)]
-        return float(values.max()) if values.size else math.nan
+        highest = self.highest(quantity, averaging, segment)
+        return math.nan if highest is None else highest.value
 
     def trend(self, segment: int) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]:
         """Times [ms] and the values of ``TREND_NAMES`` of one segment, oldest first."""

@@ -16,15 +16,17 @@ from bokeh.events import Tap
 from bokeh.models import ColumnDataSource
 from numpy.typing import NDArray
 
+from agents.air import AirExplanation
 from cities.pack import City
-from dashboards import view
+from dashboards import origin, view
 from dashboards.board import Alarm, Board
 from dashboards.colour import PRIORITY
 from dashboards.control import Control
-from dashboards.explanations import Answer, Explanations, Question
+from dashboards.explanations import AirQuestion, Answer, Explanations, Question
 from dashboards.frames import FrameKey, Frames
 from dashboards.hit import StreetFinder
 from dashboards.layers import DEFAULT, LAYERS
+from dashboards.origin import OriginView, quantity_of
 from dashboards.plots import MapPlot, Trends
 from dashboards.why import WhyView, chosen_flow, is_of
 from kernels.network import Mode, point_along
@@ -49,17 +51,21 @@ class Session:
         frames: Frames,
         explanations: Explanations,
         finder: StreetFinder,
+        origin_view: OriginView,
     ) -> None:
         self._city, self._board, self._control = city, board, control
         self._frames, self._explanations, self._finder = frames, explanations, finder
         self._clock = view.Clock(city.timezone)
         self._street_view = view.StreetView(city)
         self._why_view = WhyView(city, self._clock, self._street_view.heading)
+        self._origin_view = origin_view
         self._layer, self._averaging, self._segment = DEFAULT, "now", -1
         self._is_explaining, self._mode = True, Mode.CAR
         self._direction: int | None = None  # the busier one
         self._asked: tuple[Question, Future[Answer]] | None = None
         self._explained: tuple[Any, ...] = ()
+        self._asked_air: tuple[int, AirQuestion, Future[AirExplanation | None]] | None = None
+        self._explained_air: tuple[Any, ...] = ()
         self._message = ""
         self._shown_frame: FrameKey | None = None
         self._drawing: tuple[FrameKey, Future[NDArray[np.uint32]]] | None = None
@@ -71,6 +77,7 @@ class Session:
         self._state = ColumnDataSource({"json": [""]}, name="state")
         self._clock_source = ColumnDataSource({"json": [""]}, name="clock")
         self._why = ColumnDataSource({"json": [""]}, name="why")
+        self._origin = ColumnDataSource({"json": [""]}, name="origin")
         self._command = ColumnDataSource({"json": [""]}, name="command")
         self._read_arguments(document)
         self._attach(document)
@@ -102,7 +109,7 @@ class Session:
         self._command.on_change("data", self._on_command)
         document.title = f"Twinroom · {self._city.title}"
         with document.models.freeze():  # else each root walks all models again: 1.4 s instead of 0.2
-            sources = (self._state, self._clock_source, self._why, self._command)
+            sources = (self._state, self._clock_source, self._why, self._origin, self._command)
             for root in (self._map.plot, *self._trends.plots, *sources):
                 document.add_root(root)
         document.add_periodic_callback(self.tick, TICK_MS)
@@ -118,6 +125,7 @@ class Session:
         now_s = asyncio.get_running_loop().time()
         self._send_clock(now_s)
         self._send_state()
+        self._send_origin()
         self._send_why()
         if now_s - self._moved_at >= SETTLE_S:
             self._send_frame()
@@ -204,6 +212,42 @@ class Session:
             return
         state = self._why_view.state(segment, flow, answer, self._board.now_ms)
         self._why.data = {"json": [orjson.dumps(state).decode()]}
+
+    def _send_origin(self) -> None:
+        """Ask where the air at the street comes from, and show the answer once it is there."""
+        if self._asked_air is not None:
+            segment, question, future = self._asked_air
+            if not future.done():
+                return
+            self._asked_air = None
+            self._show_origin(segment, question, future.result())
+        if self._segment < 0 or not self._is_explaining:
+            return
+        quantity = quantity_of(LAYERS[self._layer].quantity)
+        wanted = (self._board.version, self._segment, quantity)
+        if wanted == self._explained_air:
+            return
+        self._explained_air = wanted
+        highest = self._board.highest(quantity, "now", self._segment)
+        if highest is None or math.isnan(highest.value):
+            self._write_origin(self._origin_view.without(self._segment, quantity, highest))
+            return
+        question = AirQuestion(wanted[0], highest.cell, quantity)
+        self._asked_air = self._segment, question, self._explanations.ask_air(question)
+
+    def _show_origin(self, segment: int, question: AirQuestion, explanation: AirExplanation | None) -> None:
+        highest = self._board.highest(question.quantity, "now", segment)
+        if explanation is None or highest is None or highest.cell != question.cell:
+            return
+        # as with a flow: an answer of the next step is asked again at its end
+        if origin.is_of(explanation, highest.value):
+            now_ms = self._board.now_ms
+            self._write_origin(
+                self._origin_view.state(segment, question.quantity, highest, explanation, now_ms)
+            )
+
+    def _write_origin(self, state: view.State) -> None:
+        self._origin.data = {"json": [orjson.dumps(state).decode()]}
 
     def _send_frame(self) -> None:
         if self._drawing is not None:

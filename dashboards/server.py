@@ -16,6 +16,7 @@ from bokeh.server.server import Server
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tornado.web import RequestHandler, StaticFileHandler
 
+from cities.dispersion import dispersion_of
 from cities.pack import City
 from dashboards import view
 from dashboards.board import Board
@@ -25,6 +26,7 @@ from dashboards.explanations import Explanations
 from dashboards.frames import Frames
 from dashboards.hit import StreetFinder
 from dashboards.layers import LAYERS
+from dashboards.origin import OriginView
 from dashboards.page import Session
 
 HERE = Path(__file__).parent
@@ -44,6 +46,7 @@ class ControlRoom:
         self._city, self._board, self._control = city, board, control
         self._frames, self._explanations = Frames(city, board), Explanations(control)
         self._finder = StreetFinder(city)
+        self._origin_view = OriginView(city, dispersion_of(city), view.Clock(city.timezone))
         self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.n_opened = 0
         environment = Environment(
@@ -64,6 +67,7 @@ class ControlRoom:
             self._frames,
             self._explanations,
             self._finder,
+            self._origin_view,
         )
         self.sessions.add(session)
         self.n_opened += 1

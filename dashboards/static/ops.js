@@ -3,7 +3,7 @@
    All data go in as text (textContent), never as markup: a street may be named anything. */
 (() => {
   const byId = (id) => document.getElementById(id);
-  const room = (window.twinroom = { state: null, clock: null, why: null, heard: performance.now() });
+  const room = (window.twinroom = { state: null, clock: null, why: null, origin: null, heard: performance.now() });
   const SILENT_AFTER_MS = 5000;
   const SPEEDS = [1, 5, 20, 60, "max"];
   let model = null;
@@ -243,6 +243,7 @@
     byId("why-button").hidden = street === null;
     byId("why-button").setAttribute("aria-expanded", String(isOpen));
     if (!isOpen) return;
+    showOrigin(room.origin !== null && room.origin.id === street.id ? room.origin : null);
     const select = byId("why-flow");
     if (changed("why-flows", street.flows.map((flow) => [flow.key, flow.heading])))
       select.replaceChildren(...street.flows.map((flow) => {
@@ -305,6 +306,44 @@
     });
     return element("table", "evidence", null,
       header(["Sensor"], ["Mode"], ["Reads /h", "n"], ["Expects", "n"], ["Weight", "n"], ["Age", "n"]), element("tbody", "", null, ...rows));
+  }
+  function showOrigin(origin) {
+    byId("origin").hidden = origin === null || origin.missing === "";
+    if (byId("origin").hidden) return;
+    setText("origin-quantity", origin.quantity);
+    setText("origin-by", origin.method);
+    byId("origin-method").title = origin.reason;
+    setText("origin-outside", origin.outside);
+    setText("origin-missing", origin.missing || "");
+    setText("origin-at", origin.at || "");
+    for (const id of ["origin-parts", "origin-table"]) byId(id).hidden = Boolean(origin.missing);
+    if (origin.missing) return;
+    byId("origin-title").title = byId("origin-table").title = origin.title;
+    for (const name of ["background", "traffic", "total"]) setText(`origin-${name}`, origin[name]);
+    setText("origin-unit", `${origin.unit} now`);
+    /* the names stay while they are the same, so that one can be pressed between two steps */
+    if (changed("origin-names", origin.lines.map((line) => [line.id, line.title, line.is_own]))) byId("origin-lines").replaceChildren(...origin.lines.map(originRow));
+    origin.lines.forEach((line, k) => {
+      const [, distance, value, bar, percent] = byId("origin-lines").rows[k].cells;
+      distance.textContent = line.distance;
+      value.firstChild.textContent = line.value;
+      bar.firstChild.firstChild.style.left = `${100 * line.low}%`;
+      bar.firstChild.firstChild.style.width = `${100 * (line.high - line.low)}%`;
+      percent.textContent = line.percent;
+    });
+  }
+  function originRow(line) {
+    const isOther = line.id && !line.is_own;
+    const label = element(isOther ? "button" : "span", "", line.label);
+    label.title = line.title;
+    if (isOther) {
+      label.setAttribute("aria-label", `Go to: ${line.title}`);
+      label.addEventListener("click", () => { byId("why").focus(); send("select", line.id); });
+    }
+    const name = element("th", "", null, label);
+    name.scope = "row";
+    const bar = element("span", "part", null, element("b", line.id ? "more" : "total"));
+    return element("tr", line.is_own ? "own" : "", null, name, element("td", "n dim"), element("td", "n", null, element("b")), element("td", "", null, bar), element("td", "n"));
   }
   function toggleWhy() {
     if (!room.state || room.state.street === null) return;
@@ -411,6 +450,7 @@
     follow("state", showState);
     follow("clock", showClock);
     follow("why", (why) => { room.why = why; if (room.state) showWhy(); });
+    follow("origin", (origin) => { room.origin = origin; if (room.state) showWhy(); });
     const plot = model("map");
     const host = byId("map-host");
     new ResizeObserver(() => send("size", [host.clientWidth, host.clientHeight])).observe(host);

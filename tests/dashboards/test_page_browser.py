@@ -195,7 +195,7 @@ def test_the_street_panel_shows_interval_and_accuracy(room: Room, open_page: Ope
 
 def written(page: Any) -> tuple[list[float], float]:
     """Parts of the explanation as they are on the screen, and the flow that they lead to."""
-    texts = page.locator("#why .sum td b:only-of-type").all_inner_texts()
+    texts = page.locator("#why-body .sum td b:only-of-type").all_inner_texts()
     signs = {ord("\u2212"): "-", ord("\u00b1"): "", ord("\u202f"): ""}
     numbers = [float(text.translate(signs)) for text in texts if text]
     return numbers[:-1], numbers[-1]
@@ -204,7 +204,7 @@ def written(page: Any) -> tuple[list[float], float]:
 def test_a_street_shows_its_evidence_and_why_it_has_its_flow(room: Room, open_page: OpenPage) -> None:
     room.control.in_fault.append(FAULT)
     page = open_page("?segment=we")
-    page.locator("#why .sum").wait_for()
+    page.locator("#why-body .sum").wait_for()
     parts, flow = written(page)
     assert sum(parts) == flow == 400
     assert page.locator(".flows tbody tr").first.locator("td.n").first.inner_text() == "400"
@@ -221,7 +221,7 @@ def test_a_street_shows_its_evidence_and_why_it_has_its_flow(room: Room, open_pa
 
 def test_another_flow_of_the_street_is_explained_by_keyboard(room: Room, open_page: OpenPage) -> None:
     page = open_page("?segment=we")
-    page.locator("#why .sum").wait_for()
+    page.locator("#why-body .sum").wait_for()
     page.locator("#why-flow").focus()
     page.keyboard.press("ArrowDown")
     page.wait_for_function("twinroom.why.flow === 'car/1'")
@@ -232,14 +232,38 @@ def test_another_flow_of_the_street_is_explained_by_keyboard(room: Room, open_pa
 
 def test_the_explanation_is_closed_and_opened_again(room: Room, open_page: OpenPage) -> None:
     page = open_page("?segment=we")
-    page.locator("#why .sum").wait_for()
+    page.locator("#why-body .sum").wait_for()
     page.keyboard.press("w")
     page.locator("#why").wait_for(state="hidden")
     room.board.close(START_MS + 60_000)
     wait_for_state(page, "s.version === 2")
-    assert len(room.control.explained) == 1  # nobody looks, nobody works
+    assert len(room.control.explained) == len(room.control.air_explained) == 1  # nobody looks, nobody works
     page.get_by_role("button", name="Why this flow").click()
-    page.locator("#why .sum").wait_for()
+    page.locator("#why-body .sum").wait_for()
+
+
+def test_a_street_shows_where_its_air_comes_from_and_leads_there(room: Room, open_page: OpenPage) -> None:
+    page = open_page("?segment=we")
+    origin = page.locator("#origin")
+    origin.locator(".sum").wait_for()
+    assert origin.locator("h2").inner_text().split() == ["WHERE", "ITS", "NO₂", "COMES", "FROM", "10:00:00"]
+    assert origin.locator(".parts").inner_text() == "background 20.0 + traffic 25.1 = 45.1 µg/m³ now"
+    assert [row.split() for row in origin.locator("tr").all_inner_texts()] == [
+        ["this", "street", "7", "m", "15.4", "61", "%"],
+        ["Long", "Lane", "507", "m", "5.7", "23", "%"],
+        ["all", "others", "4.0", "16", "%"],
+    ]
+    assert "SRM1, general urban street: road type assumed" in origin.inner_text()
+    page.keyboard.press("7")
+    page.wait_for_function("twinroom.origin.quantity === 'PM₂.₅'")
+    assert page.locator("#origin-traffic").inner_text() == "1.02"
+    origin.get_by_role("button").press("Enter")
+    page.wait_for_function("twinroom.origin.id === 'sn'")
+    assert page.locator(".street .name").inner_text() == "Long Lane"
+    assert origin.locator("tr").inner_text().split()[:2] == ["this", "street"]
+    assert [asked[1:] for asked in room.control.air_explained] == [
+        ("no2", "now"), ("pm25", "now"), ("pm25", "now"),
+    ]  # fmt: skip
 
 
 def test_an_explanation_of_another_step_is_not_shown(room: Room, open_page: OpenPage) -> None:
@@ -248,7 +272,7 @@ def test_an_explanation_of_another_step_is_not_shown(room: Room, open_page: Open
     page.locator("#why").get_by_text("Working it out").wait_for()
     room.board.apply(densities([500.0, 120.0, 40.0], at_ms=START_MS + 60_000))
     room.board.close(START_MS + 60_000)
-    page.locator("#why .sum").wait_for()
+    page.locator("#why-body .sum").wait_for()
     assert written(page)[1] == 500
 
 
@@ -286,7 +310,8 @@ def test_everything_fits_on_the_screen(room: Room, chromium: Any) -> None:
         page = chromium.new_page(viewport={"width": width, "height": height})
         page.goto(f"{room.address}/ops?segment=we")
         page.wait_for_function(DRAWN, timeout=60_000)
-        page.locator("#why .sum").wait_for()
+        page.locator("#why-body .sum").wait_for()
+        page.locator("#origin .sum").wait_for()
         overflow = page.evaluate(
             "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
         )

@@ -11,9 +11,11 @@ import orjson
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from agents.air import AirExplanation
 from agents.fusion_answers import Contribution, Evidence, Explanation, Gain, SensorFault
 from cities.pack import City, load_city
 from dashboards.board import Board
+from kernels.air_explanation import Contributor
 from kernels.network import Direction, Mode
 from streams.topics import Batch, Topic
 
@@ -85,6 +87,10 @@ COUNTERS = tuple(
     )
 )  # fmt: skip
 
+# of the highest NO2 and PM2.5 at the first street on the full board: 20 + 1255 / 50 and 11 + 755 / 300
+NO2_ORIGIN = AirExplanation(19.96, 25.14, (Contributor(0, 0.615, 15.46), Contributor(1, 0.226, 5.68)), 0.159)
+PM25_ORIGIN = AirExplanation(12.5, 1.02, (Contributor(1, 1.0, 1.02),), 0.0)
+
 
 def explanation(flow_per_h: float) -> Explanation:
     """Why a street has its flow: what the counters and the balance moved, from a prior that fits."""
@@ -102,6 +108,8 @@ class NotingControl:
         self.in_fault: list[SensorFault] = []
         self.flows = {(Mode.CAR, 0): 400.0, (Mode.CAR, 1): 200.0}
         self.explained: list[tuple[int, Direction, Mode]] = []
+        self.air = {"no2": NO2_ORIGIN, "pm25": PM25_ORIGIN}
+        self.air_explained: list[tuple[int, str, str]] = []
 
     def play(self) -> None:
         self.now = replace(self.now, playing=True)
@@ -128,6 +136,10 @@ class NotingControl:
 
     def gains(self) -> Sequence[Gain]:
         return [GAIN]
+
+    def explain_air(self, cell: int, quantity: str, averaging: str) -> AirExplanation | None:
+        self.air_explained.append((cell, quantity, averaging))
+        return self.air.get(quantity)
 
     def explain(self, segment: int, direction: Direction, mode: Mode) -> Explanation | None:
         self.explained.append((segment, direction, mode))
