@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cities.cache import cache_folder
+from cities.dispersion import Model, Why, dispersion_of
 from cities.pack import find_city, load_city
+from cities.wind_rose import annual_wind
 from streams.recording import read_recording
 
 ROOM = ("agents", "cities", "dashboards", "kernels", "streams", "studies")
 NEEDED = ("bokeh", "numba", "numpy", "orjson", "pandas", "pyproj", "scipy", "shapely", "tornado")
+TOLD = 5  # segments that are named
 FREE_GB = 2.0  # the transfers and columns of Ghent take 0.7 GB
 
 
@@ -38,6 +41,7 @@ def examine(city: str, port: int) -> list[Finding]:
         ("cache", _cache),
         ("port", lambda: _port(port)),
         ("city pack", lambda: _city(city)),
+        ("air", lambda: _air(city)),
         ("recording", lambda: _recording(city)),
     ]
     findings = []
@@ -100,6 +104,21 @@ def _port(port: int) -> str:
 def _city(name: str) -> str:
     city = load_city(find_city(name))
     return f"{city.title}: {city.network.n_segments} segments, {len(city.sensors)} sensors"
+
+
+def _air(name: str) -> str:
+    city = load_city(find_city(name))
+    dispersion = dispersion_of(city)
+    annual_wind(city)
+    streets, roads = (dispersion.model > Model.NONE) & (dispersion.model < Model.SRM2), Model.SRM2
+    flags = [Why(int(why)) for why in dispersion.why]
+    outside = [city.segment_ids[s] for s, why in enumerate(flags) if why.is_outside]
+    told = f" ({', '.join(outside[:TOLD])}{' ...' if len(outside) > TOLD else ''})" if outside else ""
+    return (
+        f"{int((dispersion.model == roads).sum())} open roads by SRM2, {int(streets.sum())} streets by SRM1, "
+        f"{sum(Why.TYPE_ASSUMED in why for why in flags)} of them of an assumed type; "
+        f"{len(outside)} outside the validity of their method{told}"
+    )
 
 
 def _recording(name: str) -> str:
