@@ -27,6 +27,7 @@ RECEPTOR_HEIGHT_M = 4.0
 STEP_DB = 0.5
 MAX_CODE = 194  # -97 dB; weaker transfers are left out: they turn the loudest road (100 dB) into 3 dB
 NONE = 255
+OPEN_GROUND = "open ground: no buildings in this pack"
 
 TABLE_STEP_M = 0.2  # nearest entry: at most 0.04 dB off, under a line 4 m away, and averaged along the line
 # Points along a segment [m], each step used where a point of the step before it is nearer than this [m]: 120,
@@ -35,7 +36,7 @@ TABLE_STEP_M = 0.2  # nearest entry: at most 0.04 dB off, under a line 4 m away,
 _STEPS_M = (40.0, 20.0, 6.0, 1.3)
 _WITHIN_M = np.array([np.inf, 120.0 + 20.0, 60.0 + 10.0, 18.0 + 3.0])
 _N_STEPS = len(_STEPS_M)
-_MANTISSA_BITS = 11  # of a float32 when it becomes a code: 0.002 dB
+MANTISSA_BITS = 11  # of a float32 when it becomes a code: 0.002 dB
 
 Report = Callable[[float], None]
 
@@ -87,12 +88,24 @@ class NoiseTransfers:
         Of all paths; 0 hard, 1 porous.
     headroom_bits : float
         Between all segments at the largest power and overflow, at the loudest receptor.
+    kind : str
+        What was in the way of the sound, for the page.
+    is_screened : bool
+        Whether buildings, screens or terrain were.
+    n_indoors : int
+        Receptors within a building, which hear nothing.
+    findings : tuple of str
+        What was assumed or repaired.
     """
 
     grid: ReceptorGrid
     patches: Patches
     ground_factor: float
     headroom_bits: float
+    kind: str = OPEN_GROUND
+    is_screened: bool = False
+    n_indoors: int = 0
+    findings: tuple[str, ...] = ()
 
 
 def n_threads() -> int:
@@ -166,16 +179,11 @@ def build_patches(
         0 for :func:`n_threads`. The result does not depend on it.
     """
     points, point_start = _points(network)
-    box = _boxes(network, radius_m, grid)
-    reaches = (box[:, 1] > box[:, 0]) & (box[:, 3] > box[:, 2]) & (radius_m > 0)
-    segment = np.flatnonzero(reaches).astype(np.int32)
-    box = np.ascontiguousarray(box[segment])
-    size = (box[:, 1] - box[:, 0]).astype(np.int64) * (box[:, 3] - box[:, 2]) * cnossos.N_GROUPS
-    start = np.concatenate([[0], np.cumsum(size)])
+    segment, slot, box, start = patch_layout(network, radius_m, grid)
     codes = allocate(int(start[-1]))
     n_cells = np.zeros(segment.size, dtype=np.int64)
     origin = np.array([grid.x_min, grid.y_min, grid.step_m])
-    code_of = _code_table()
+    code_of = code_table()
     first_xy = network.vertex_xy[network.vertex_start[:-1]]
 
     def build(part: NDArray[np.int64]) -> None:
@@ -189,10 +197,22 @@ def build_patches(
         for done, _ in enumerate(pool.map(build, parts), start=1):
             if report is not None:
                 report(done / len(parts))
-    slot = np.full(network.n_segments, -1, dtype=np.int32)
-    slot[segment] = np.arange(segment.size, dtype=np.int32)
     codes.flags.writeable = False
     return Patches(segment, slot, box, start, n_cells, codes, grid.shape)
+
+
+def patch_layout(
+    network: Network, radius_m: NDArray[np.float64], grid: ReceptorGrid
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+    """Segments whose radius reaches the grid, and their slots, boxes and starts as in :class:`Patches`."""
+    box = _boxes(network, radius_m, grid)
+    reaches = (box[:, 1] > box[:, 0]) & (box[:, 3] > box[:, 2]) & (radius_m > 0)
+    segment = np.flatnonzero(reaches).astype(np.int32)
+    box = np.ascontiguousarray(box[segment])
+    size = (box[:, 1] - box[:, 0]).astype(np.int64) * (box[:, 3] - box[:, 2]) * cnossos.N_GROUPS
+    slot = np.full(network.n_segments, -1, dtype=np.int32)
+    slot[segment] = np.arange(segment.size, dtype=np.int32)
+    return segment, slot, box, np.concatenate([[0], np.cumsum(size)])
 
 
 def _boxes(network: Network, radius_m: NDArray[np.float64], grid: ReceptorGrid) -> NDArray[np.int32]:
@@ -232,10 +252,10 @@ def _points(network: Network) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return points, start
 
 
-def _code_table() -> NDArray[np.uint8]:
-    """Code of a transfer by the leading bits of its float32, from 2^-40 to 2^1."""
-    leading = np.arange((127 - 40) << _MANTISSA_BITS, (127 + 1) << _MANTISSA_BITS, dtype=np.int64)
-    middle = ((leading << (23 - _MANTISSA_BITS)) + (1 << (22 - _MANTISSA_BITS))).astype(np.int32)
+def code_table() -> NDArray[np.uint8]:
+    """Code of a transfer by the leading :data:`MANTISSA_BITS` of its float32, from 2^-40 to 2^1."""
+    leading = np.arange((127 - 40) << MANTISSA_BITS, (127 + 1) << MANTISSA_BITS, dtype=np.int64)
+    middle = ((leading << (23 - MANTISSA_BITS)) + (1 << (22 - MANTISSA_BITS))).astype(np.int32)
     code = np.rint(-10.0 * np.log10(middle.view(np.float32).astype(np.float64)) / STEP_DB)
     return np.where(code > MAX_CODE, NONE, np.maximum(code, 0.0)).astype(np.uint8)
 
@@ -257,7 +277,7 @@ def _build(
     codes: NDArray[np.uint8],
     n_cells: NDArray[np.int64],
 ) -> None:
-    lowest, highest = (127 - 40) << _MANTISSA_BITS, ((127 + 1) << _MANTISSA_BITS) - 1
+    lowest, highest = (127 - 40) << MANTISSA_BITS, ((127 + 1) << MANTISSA_BITS) - 1
     within2 = _WITHIN_M**2
     sums = np.zeros(5, dtype=np.float32)
     bits = sums.view(np.int32)
@@ -287,7 +307,7 @@ def _build(
                 reached = False
                 for g in range(4):
                     sums[g] *= piece_m
-                    leading = bits[g] >> (23 - _MANTISSA_BITS)
+                    leading = bits[g] >> (23 - MANTISSA_BITS)
                     code = code_of[min(max(leading, lowest), highest) - lowest]
                     codes[at + g * n] = code
                     reached = reached or code != NONE

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cities.cache import Progress, cache_folder, content_key
+from cities.noise_geometry import has_obstacles
 from cities.pack import City
 from kernels.cnossos import band_group_power, surface_indices
 from kernels.noise_field import headroom_bits
@@ -23,6 +24,7 @@ from kernels.transfer import (
     build_patches,
     radial_table,
 )
+from studies.screened_noise import prepare_screened
 
 VERSION = "noise transfers 2"
 _TASK = "noise transfers"
@@ -86,13 +88,20 @@ def transfer_table(city: City) -> tuple[NDArray[np.float32], float]:
 def prepare_noise(city: City, progress: Progress = _silent) -> NoiseTransfers:
     """Transfers of a city from the cache, built first where they are not there yet.
 
-    The codes stay in the file and are mapped into memory; only the segments that change need be resident.
+    With buildings, screens or terrain in the pack they are screened (:mod:`studies.screened_noise`), else
+    over open ground. The codes stay in the file and are mapped into memory; only the segments that change
+    need be resident.
 
     Raises
     ------
     OverflowError
         When so many roads crowd around a receptor that the integer field might not hold them.
+    CityError
+        When a setting or an object of the pack cannot be used.
     """
+    if has_obstacles(city.folder):
+        power = capacity_power_db(city)
+        return prepare_screened(city, radius_m(city), 10.0 ** (power / 10.0), progress)
     table, ground_factor = transfer_table(city)
     radius, grid, network = radius_m(city), city.grid, city.network
     key = content_key(

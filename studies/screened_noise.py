@@ -1,0 +1,374 @@
+"""Screened noise transfers of a city: made in tiles that survive an interruption, redone where it changes.
+
+Each segment carries a hash of everything that stands within its reach. When a building or screen changes,
+the transfers of the segments with another hash are made again; all others are taken from what the cache has
+of the same roads and receptors.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cities.cache import Progress, cache_folder, content_key
+from cities.noise_geometry import NoiseGeometry, read_noise_geometry
+from cities.pack import City, CityError
+from kernels.noise_field import headroom_bits
+from kernels.obstacles import indoors
+from kernels.propagation import MAX_DISTANCE_M, Atmosphere
+from kernels.road_clusters import CLUSTER_M, RoadClusters, cluster_roads
+from kernels.screened_transfer import N_SECTORS, OPENING, Air, Tile, air_over, screened_tile, tiles
+from kernels.transfer import (
+    MAX_CODE,
+    NONE,
+    RECEPTOR_HEIGHT_M,
+    STEP_DB,
+    NoiseTransfers,
+    Patches,
+    n_threads,
+    patch_layout,
+)
+
+VERSION = "screened noise transfers 1"
+_TASK = "noise transfers"
+_SAVED_EVERY_S = 5.0  # what an interruption costs
+_INDEX = ("segment", "slot", "box", "start")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """[noise] of city.toml, as far as it concerns the way of the sound."""
+
+    ground_factor: float
+    atmosphere: Atmosphere
+    p_favourable: tuple[float, ...]
+    max_distance_m: float
+    height_m: float
+
+
+def read_setting(city: City) -> Setting:
+    """Settings of the propagation.
+
+    Raises
+    ------
+    CityError
+        Naming the field.
+    """
+    noise = city.settings.get("noise", {})
+    receptors = city.settings.get("receptors", {})
+    share = noise.get("p_favourable", 0.5)
+    shares = share if isinstance(share, list) else [share] * N_SECTORS
+    if len(shares) != N_SECTORS:
+        raise CityError(
+            f"city.toml [noise] p_favourable: got {len(shares)} values, expected one or {N_SECTORS}"
+        )
+    temperature = _number(noise, "annual_temperature_c", 10.0, -40.0, 50.0)
+    return Setting(
+        ground_factor=_number(noise, "ground_factor", 0.5, 0.0, 1.0),
+        atmosphere=Atmosphere(temperature_c=temperature),
+        p_favourable=tuple(_number({"p_favourable": p}, "p_favourable", 0.5, 0.0, 1.0) for p in shares),
+        max_distance_m=_number(noise, "max_distance_m", MAX_DISTANCE_M, 50.0, 2000.0),
+        height_m=_number(receptors, "height_noise_m", RECEPTOR_HEIGHT_M, 0.5, 200.0),
+    )
+
+
+def _number(table: Any, key: str, default: float, least: float, most: float) -> float:
+    value = table.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise CityError(f"city.toml [noise] {key}: got {value!r}, expected {least:g} to {most:g}")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Everything a tile is computed from."""
+
+    city: City
+    geometry: NoiseGeometry
+    clusters: RoadClusters
+    reach_m: NDArray[np.float64]
+    air: Air
+    is_indoors: NDArray[np.bool_]
+    layout: Patches
+    hashes: NDArray[np.uint64]
+    key: str
+
+    def folder(self) -> Path:
+        return cache_folder() / f"noise-{self.key}-{content_key(self.hashes, self.is_indoors)}"
+
+
+def prepare_screened(
+    city: City, radius_m: NDArray[np.float64], power: NDArray[np.float64], progress: Progress
+) -> NoiseTransfers:
+    """Screened transfers of a city from the cache, built first where they are not there yet.
+
+    Parameters
+    ----------
+    city : City
+    radius_m : (n_segments,) float64
+        Distance to which a segment is heard, 0 for those that are not [m]; cut at ``max_distance_m``.
+    power : (n_segments,) float64
+        Sound power of a metre at capacity.
+    progress : callable
+
+    Raises
+    ------
+    CityError
+        When a setting or an object of the pack cannot be used.
+    """
+    setting = read_setting(city)
+    progress(f"{_TASK}: buildings", 0.0)
+    geometry = read_noise_geometry(city, setting.ground_factor)
+    plan = _plan(city, setting, geometry, np.minimum(radius_m, setting.max_distance_m), power)
+    folder = plan.folder()
+    if folder.is_dir():
+        try:
+            return _read(folder, plan, setting)
+        except (OSError, ValueError, KeyError) as error:
+            progress(f"{_TASK}: {folder} cannot be read ({error}), building again", 0.0)
+            shutil.rmtree(folder)
+    part = folder.with_name(f"{folder.name}-part")
+    _build(part, plan, progress)
+    try:
+        part.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster, and made the same
+            raise
+    progress(_TASK, 1.0)
+    return _read(folder, plan, setting)
+
+
+def _plan(
+    city: City,
+    setting: Setting,
+    geometry: NoiseGeometry,
+    reach_m: NDArray[np.float64],
+    power: NDArray[np.float64],
+) -> _Plan:
+    network, grid = city.network, city.grid
+    segment, slot, box, start = patch_layout(network, reach_m, grid)
+    if segment.size == 0:
+        raise ValueError("noise: no road with motor traffic is near the receptors of the city")
+    air = air_over(
+        float(reach_m.max()) + 3.0 * CLUSTER_M[-1],
+        setting.atmosphere,
+        setting.height_m,
+        np.array(setting.p_favourable),
+    )
+    key = content_key(
+        VERSION, network.vertex_xy, network.vertex_start, reach_m, power, repr(grid), geometry.base_key,
+        *air, OPENING, STEP_DB, MAX_CODE,
+    )  # fmt: skip
+    low, high = _bounds(city)
+    # a cluster is heard at a piece that may lie farther than the segment itself, by its extent
+    beyond = np.minimum(reach_m / OPENING, CLUSTER_M[-1]) + reach_m
+    around = np.column_stack([low - beyond[:, None], high + beyond[:, None]])[segment]
+    return _Plan(
+        city=city,
+        geometry=geometry,
+        clusters=cluster_roads(network, reach_m, power),
+        reach_m=reach_m,
+        air=air,
+        is_indoors=indoors(geometry.obstacles, grid.x(), grid.y()),
+        layout=Patches(
+            segment, slot, box, start, np.zeros(segment.size, dtype=np.int64), np.empty(0, dtype=np.uint8),
+            grid.shape,
+        ),
+        hashes=_segment_hashes(around, geometry.box, geometry.digest),
+        key=key,
+    )  # fmt: skip
+
+
+def _bounds(city: City) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    first, xy = city.network.vertex_start[:-1], city.network.vertex_xy
+    return np.minimum.reduceat(xy, first), np.maximum.reduceat(xy, first)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _segment_hashes(
+    around: NDArray[np.float64], box: NDArray[np.float64], digest: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    """Sum of the digests of all objects that reach into each box, (n, 2): the order does not count."""
+    sums = np.zeros((around.shape[0], 2), dtype=np.uint64)
+    for s in range(around.shape[0]):
+        for k in range(box.shape[0]):
+            if (
+                box[k, 0] <= around[s, 2]
+                and box[k, 2] >= around[s, 0]
+                and box[k, 1] <= around[s, 3]
+                and box[k, 3] >= around[s, 1]
+            ):
+                sums[s, 0] += digest[k, 0]
+                sums[s, 1] += digest[k, 1]
+    return sums
+
+
+def _build(part: Path, plan: _Plan, progress: Progress) -> None:
+    """Codes and index in a folder that may hold what an earlier run has done."""
+    todo = tiles(plan.city.grid.shape)
+    codes, wanted, done = _begin(part, plan, len(todo), progress)
+    touched = _touched(todo, plan.layout, wanted)
+    waiting = [k for k in range(len(todo)) if touched[k] and not done[k]]
+    grid = plan.city.grid
+    is_wanted = np.zeros(plan.city.network.n_segments, dtype=bool)
+    is_wanted[plan.layout.segment[wanted]] = True
+    counts = np.zeros(3, dtype=np.int64)
+
+    def make(k: int) -> tuple[int, NDArray[np.int64]]:
+        return k, screened_tile(
+            todo[k], (grid.x_min, grid.y_min), grid.step_m, plan.geometry.obstacles, plan.clusters,
+            plan.reach_m, plan.air, plan.is_indoors, plan.layout, codes, is_wanted,
+        )  # fmt: skip
+
+    made: list[int] = []
+    saved = time.monotonic()
+
+    def save() -> None:
+        codes.flush()
+        done[made] = True
+        done.flush()
+        made.clear()
+
+    n_before = int((touched & done).sum())
+    pool = ThreadPoolExecutor(n_threads())
+    try:
+        futures = [pool.submit(make, k) for k in waiting]
+        for number, future in enumerate(as_completed(futures), start=1):
+            k, count = future.result()
+            counts += count
+            made.append(k)
+            if time.monotonic() - saved > _SAVED_EVERY_S:
+                save()
+                saved = time.monotonic()
+            progress(_TASK, 0.95 * (n_before + number) / (n_before + len(waiting)))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        save()
+    if counts[2]:
+        raise CityError(
+            f"noise: {counts[2]} of {counts[0]} paths cross too many walls to be kept; simplify the outlines"
+        )
+    codes.flush()
+    n_cells = np.zeros(plan.layout.segment.size, dtype=np.int64)
+    _count_cells(plan.layout.start, codes, n_cells)
+    patches = replace(plan.layout, n_cells=n_cells, codes=codes)
+    np.savez(
+        part / "index.npz", headroom_bits=np.array(headroom_bits(patches)), n_cells=n_cells,
+        hashes=plan.hashes,
+        **{name: getattr(plan.layout, name) for name in _INDEX},
+    )  # fmt: skip
+    (part / "report.json").write_text(
+        json.dumps({
+            "redone_segments": int(wanted.sum()), "segments": int(plan.layout.segment.size),
+            "paths": int(counts[0]), "receptors": int(counts[1]),
+        }),
+        encoding="utf-8",
+    )  # fmt: skip
+    (part / "done.npy").unlink()
+    (part / "wanted.npy").unlink()
+
+
+def _begin(part: Path, plan: _Plan, n_tiles: int, progress: Progress) -> tuple[Any, NDArray[np.bool_], Any]:
+    """Codes, patches that are to be made, tiles that are done: of an interrupted run, else new ones."""
+    try:
+        codes = np.lib.format.open_memmap(part / "codes.npy", mode="r+")
+        done = np.lib.format.open_memmap(part / "done.npy", mode="r+")
+        wanted = np.load(part / "wanted.npy")
+        if codes.size == plan.layout.start[-1] and done.size == n_tiles:
+            return codes, wanted, done
+        progress(f"{_TASK}: {part} does not fit, starting again", 0.0)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        progress(f"{_TASK}: {part} cannot be read ({error}), starting again", 0.0)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    codes = np.lib.format.open_memmap(
+        part / "codes.npy", mode="w+", dtype=np.uint8, shape=(int(plan.layout.start[-1]),)
+    )
+    codes[:] = NONE
+    wanted = _take_over(plan, codes, progress)
+    np.save(part / "wanted.npy", wanted)
+    codes.flush()
+    done = np.lib.format.open_memmap(part / "done.npy", mode="w+", dtype=np.bool_, shape=(n_tiles,))
+    done.flush()
+    return codes, wanted, done
+
+
+def _take_over(plan: _Plan, codes: NDArray[np.uint8], progress: Progress) -> NDArray[np.bool_]:
+    """Copy patches whose surroundings are those of an earlier build; which of them are still to be made."""
+    best: tuple[int, NDArray[np.bool_], Path] | None = None
+    for folder in sorted(cache_folder().glob(f"noise-{plan.key}-*/index.npz")):
+        if folder.parent.name.endswith("-part"):
+            continue
+        with np.load(folder) as index:
+            same = (index["hashes"] == plan.hashes).all(axis=1)
+        if best is None or same.sum() > best[0]:
+            best = int(same.sum()), same, folder.parent
+    if best is None:
+        return np.ones(plan.layout.segment.size, dtype=bool)
+    _, same, folder = best
+    progress(f"{_TASK}: {(~same).sum()} of {same.size} segments are touched by what changed", 0.0)
+    earlier = np.load(folder / "codes.npy", mmap_mode="r")
+    start = plan.layout.start
+    for p in np.flatnonzero(same):
+        codes[start[p] : start[p + 1]] = earlier[start[p] : start[p + 1]]
+    return ~same
+
+
+def _touched(todo: list[Tile], layout: Patches, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tiles on which a wanted patch lies."""
+    box = layout.box[wanted]
+    return np.array([
+        bool(((box[:, 0] < t.row_end) & (box[:, 1] > t.row) & (box[:, 2] < t.column_end)
+              & (box[:, 3] > t.column)).any())
+        for t in todo
+    ])  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _count_cells(start: NDArray[np.int64], codes: NDArray[np.uint8], n_cells: NDArray[np.int64]) -> None:
+    for p in range(n_cells.size):
+        n = (start[p + 1] - start[p]) // 4
+        for k in range(start[p], start[p] + n):
+            if min(min(codes[k], codes[k + n]), min(codes[k + 2 * n], codes[k + 3 * n])) != NONE:
+                n_cells[p] += 1
+
+
+def _read(folder: Path, plan: _Plan, setting: Setting) -> NoiseTransfers:
+    with np.load(folder / "index.npz") as index:
+        codes = np.asarray(np.load(folder / "codes.npy", mmap_mode="r"))
+        if codes.size != int(plan.layout.start[-1]):
+            raise ValueError(f"codes.npy holds {codes.size} codes, expected {int(plan.layout.start[-1])}")
+        patches = replace(plan.layout, n_cells=index["n_cells"], codes=codes)
+        bits = float(index["headroom_bits"])
+    n_indoors, geometry = int(plan.is_indoors.sum()), plan.geometry
+    kind = f"screened by {geometry.n_buildings:,} buildings"
+    if geometry.n_barriers:
+        kind += f" and {geometry.n_barriers:,} screens"
+    if plan.geometry.obstacles.ground.size > 1:
+        kind += ", over terrain"
+    findings = geometry.findings
+    if n_indoors:
+        findings += (
+            f"{n_indoors} of {plan.is_indoors.size} receptors are inside a building: no level there",
+        )
+    return NoiseTransfers(
+        plan.city.grid,
+        patches,
+        setting.ground_factor,
+        bits,
+        f"{kind}; no reflections",
+        True,
+        n_indoors,
+        findings,
+    )
