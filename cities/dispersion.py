@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cities.pack import City, CityError
+from cities.street_sides import street_sides_of
 from kernels import srm1
+from kernels.canyon import road_types
 from kernels.chemistry import Background
 from kernels.sigma_z0 import BARRIER_MAX_M, BARRIER_MIN_M, Barrier, BarrierKind, start_value
 from kernels.srm1 import RoadType
@@ -55,6 +57,7 @@ class Why(IntFlag):
     PROPERTY_UNUSED = 64
     BARRIER_TOO_LOW = 128
     BARRIER_CAPPED = 256
+    TYPE_FROM_BUILDINGS = 512
 
     @property
     def is_outside(self) -> bool:
@@ -67,6 +70,7 @@ REASONS: Mapping[Why, str] = {
     Why.CLASS: "method of the road's class",
     Why.SEGMENT: "method of the segment itself",
     Why.TYPE_ASSUMED: "road type assumed: general urban",
+    Why.TYPE_FROM_BUILDINGS: "road type from the buildings along it",
     Why.UNEVEN_STREET: "outside SRM1: not level with its surroundings, or with barriers",
     Why.FACADE_TOO_FAR: "outside SRM1: facades beyond the reach of the road type",
     Why.PROPERTY_UNUSED: "has properties of the other method, which are not used",
@@ -120,8 +124,8 @@ def dispersion_of(city: City) -> Dispersion:
     """Method and properties of every segment.
 
     Segments that no motor traffic may use have no model. Otherwise ``srm`` of the segment counts, else that
-    of its class; an SRM1 street whose ``road_type`` is not given is of type 4, general urban. SRM2 starts
-    with 3 m on classes of 100 km/h and more, else 2.5 m, changed by height and barriers.
+    of its class. The type of an SRM1 street is its ``road_type``, else what its buildings make of it
+    (:func:`kernels.canyon.road_types`), else 4, general urban. SRM2 starts with 3 m on classes of 100 km/h and more, else 2.5 m, changed by height and barriers.
 
     Raises
     ------
@@ -135,13 +139,21 @@ def dispersion_of(city: City) -> Dispersion:
     has_motor[city.car_edges.segment] = True
     class_srm = city.class_values("srm")
     is_motorway = city.class_values("speed_kmh").astype(np.float64) >= MOTORWAY_FROM_KMH
+    sides = street_sides_of(city)
+    built = None if sides is None else road_types(sides)
+    facade_m = city.width_m / 2.0
+    if sides is not None:
+        farther = np.fmax(sides.distance_m[:, 0], sides.distance_m[:, 1])
+        facade_m = np.where(np.isnan(farther), facade_m, farther)
     model, why = np.zeros(n, dtype=np.int8), np.zeros(n, dtype=np.int16)
     tree_factor, sigma_z0 = np.ones(n), np.empty(n)
     derived = []
     for s, properties in enumerate(city.dispersion_properties):
         given = _Properties(properties, city.segment_ids[s])
         sigma_z0[s] = given.start_value(is_motorway=bool(is_motorway[s]))
-        method, reasons = given.method(str(class_srm[s]), half_width_m=float(city.width_m[s]) / 2.0)
+        method, reasons = given.method(
+            str(class_srm[s]), facade_m=float(facade_m[s]), built=None if built is None else int(built[s])
+        )
         if not has_motor[s]:
             method, reasons = Model.NONE, Why.NO_MOTOR
         model[s], why[s] = method, reasons
@@ -190,8 +202,8 @@ class _Properties:
             right=self.right,
         )
 
-    def method(self, class_srm: str, half_width_m: float) -> tuple[Model, Why]:
-        """Model and reasons of a segment with motor traffic."""
+    def method(self, class_srm: str, facade_m: float, built: int | None) -> tuple[Model, Why]:
+        """Model and reasons of a segment with motor traffic; ``built`` is the road type by its buildings."""
         why = Why.SEGMENT if self.srm else Why.CLASS
         if (self.srm or class_srm) == "srm2":
             if {"road_type", "tree_factor"} & self._given.keys():
@@ -199,11 +211,14 @@ class _Properties:
             return Model.SRM2, why | self._barrier_flags()
         if any(self._given.get(field) for field in _UNEVEN):
             why |= Why.UNEVEN_STREET | Why.PROPERTY_UNUSED
-        if self.road_type is None:
+        road_type = self.road_type
+        if road_type is None and built is not None:
+            road_type, why = built, why | Why.TYPE_FROM_BUILDINGS
+        if road_type is None:
             return Model.SRM1_GENERAL, why | Why.TYPE_ASSUMED
-        if half_width_m > REACH_OF_TYPE_M.get(RoadType(self.road_type), math.inf):
+        if facade_m > REACH_OF_TYPE_M.get(RoadType(road_type), math.inf):
             why |= Why.FACADE_TOO_FAR
-        return Model(self.road_type), why
+        return Model(road_type), why
 
     def used(self, method: Model) -> tuple[str, ...]:
         """Properties that the method asks for."""

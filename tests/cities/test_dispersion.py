@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyproj import Transformer
 
 from cities.dispersion import Dispersion, Model, Why, dispersion_of
 from cities.pack import CityError, load_city
@@ -43,6 +44,40 @@ def test_without_properties_the_class_decides_and_counts_as_derived(toy_folder: 
     assert (got.tree_factor == 1.0).all()
     assert (got.sigma_z0_m == 2.5).all()
     assert got.double_count == Background(0.0, 0.0, 0.0, 0.0)
+
+
+def _build_along(folder: Path, segment: int, *, axis_to_facade_m: float, height_m: float) -> None:
+    """A row of houses on both sides of a straight segment of the toy city."""
+    city = load_city(folder)
+    a, b = city.network.polyline(segment)[[0, -1]]
+    way = (b - a) / np.hypot(*(b - a))
+    normal = np.array([-way[1], way[0]])
+    to_lonlat = Transformer.from_crs(city.crs, "EPSG:4326", always_xy=True)
+    features = []
+    for side in (1.0, -1.0):
+        near, far = side * axis_to_facade_m * normal, side * (axis_to_facade_m + 10.0) * normal
+        ring = [a + near, b + near, b + far, a + far, a + near]
+        geometry = {"type": "Polygon", "coordinates": [[list(to_lonlat.transform(*p)) for p in ring]]}
+        features.append(
+            {"type": "Feature", "geometry": geometry, "properties": {"id": f"b{side}", "height_m": height_m}}
+        )
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    (folder / "buildings.geojson").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("axis_to_facade_m", "expected"), [(10.0, Model.SRM1_NARROW_CANYON), (20.0, Model.SRM1_BROAD_CANYON)]
+)
+def test_buildings_along_a_street_make_its_type(
+    toy_folder: Path, axis_to_facade_m: float, expected: Model
+) -> None:
+    _build_along(toy_folder, SIDE, axis_to_facade_m=axis_to_facade_m, height_m=9.0)
+    got = made(toy_folder, {})
+    assert got.model[SIDE] == expected
+    assert got.reason(SIDE) == "method of the road's class; road type from the buildings along it"
+    assert got.model[MAIN] == Model.SRM2
+    own = made(toy_folder, {SIDE: {"road_type": 4}})
+    assert own.model[SIDE] == Model.SRM1_GENERAL  # what the pack says counts before
 
 
 def test_a_segment_that_says_more_counts_before_its_class(toy_folder: Path) -> None:
