@@ -125,7 +125,8 @@ def dispersion_of(city: City) -> Dispersion:
 
     Segments that no motor traffic may use have no model. Otherwise ``srm`` of the segment counts, else that
     of its class. The type of an SRM1 street is its ``road_type``, else what its buildings make of it
-    (:func:`kernels.canyon.road_types`), else 4, general urban. SRM2 starts with 3 m on classes of 100 km/h and more, else 2.5 m, changed by height and barriers.
+    (:func:`kernels.canyon.road_types`), else 4, general urban. SRM2 starts with 3 m on classes of 100 km/h
+    and more, else 2.5 m, changed by height and barriers.
 
     Raises
     ------
