@@ -25,7 +25,7 @@ SCALE_DB = 0.01
 OFFSET_DB = -20.0
 UNKNOWN = 65535
 WITHIN_DB = 2.0  # accuracy is the probability of being within it
-MODEL_SD_DB = 2.0  # of emission (fleet) and propagation (flat open ground); stated, not measured
+MODEL_SD_DB = 2.0  # of emission (fleet) and propagation; stated, not measured
 DB_PER_NEPER = 10.0 / math.log(10.0)
 
 AVERAGINGS = ("now", "1h")
@@ -62,7 +62,7 @@ class _Day:
 
 
 class NoiseAgent:
-    """A-weighted level over flat open ground: now, over the last hour, and Lden over the last 24 hours.
+    """A-weighted level at the receptors: now, over the last hour, and Lden over the last 24 hours.
 
     Consumes
         emissions.
@@ -285,6 +285,7 @@ class NoiseAgent:
                         "columns": values.shape[1],
                         "accuracy": float(accuracy[t]),
                         "simulated": bool(simulated[t]),
+                        "propagation": self._transfers.kind,
                         "network_hash": self._network_hash,
                         **attributes,
                         **count,

@@ -269,8 +269,9 @@ def _write(
         most = max(most, boxes[t, 3] - boxes[t, 2])
     energy = np.empty(most, dtype=np.float64)
     bits_of = energy.view(np.uint64)
+    step = np.empty(most, dtype=np.float64)
     for t in range(low, high):
-        differs = False
+        differs = np.int64(0)
         first, width = boxes[t, 2], boxes[t, 3] - boxes[t, 2]
         for row in range(boxes[t, 0], boxes[t, 1]):
             sums = fields[0, row, first : first + width]
@@ -280,22 +281,24 @@ def _write(
                 sums = fields[f, row, first : first + width]
                 for i in range(width):
                     energy[i] += weights[f] * np.float64(sums[i])
-            line = stored[row, first : first + width]
             for i in range(width):
-                is_heard = energy[i] > 0.0
-                energy[i] = max(energy[i], 1.0)
                 bits = bits_of[i]
                 entry = (bits & fraction) >> shift
-                step = (
+                step[i] = (
                     base
-                    + (np.float64(np.int64(bits >> exponent)) - 1023.0) * per_octave
+                    + np.float64(np.int32(bits >> exponent) - np.int32(1023)) * per_octave
                     + logarithm[entry, 0]
                     + (np.float64(np.int64(bits & below)) - middle) * logarithm[entry, 1]
                 )
-                value = np.int32(min(max(step, 0.0), highest)) if is_heard else np.int32(unknown)
-                differs |= value != np.int32(line[i])
-                line[i] = np.uint16(value)
-        changed[t] = differs
+            line = stored[row, first : first + width]
+            for i in range(width):  # apart from the loop above, which is the shorter for it
+                at = min(max(step[i], 0.0), highest)
+                if energy[i] <= 0.0:
+                    at = np.float64(unknown)
+                value = np.uint16(np.int32(at))
+                differs |= np.int64(value ^ line[i])
+                line[i] = value
+        changed[t] = differs != 0
 
 
 def headroom_bits(patches: Patches) -> float:

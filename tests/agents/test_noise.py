@@ -98,6 +98,7 @@ def test_published_levels_are_those_of_the_powers(transfers: transfer.NoiseTrans
     assert {batch.attributes["unit"] for batch in batches} == {"dB(A)"}
     assert {batch.time_ms for batch in batches} == {STEP_MS}
     assert {batch.attributes["hours_seen"] for batch in batches} == {0.25}
+    assert {batch.attributes["propagation"] for batch in batches} == {transfer.OPEN_GROUND}
 
 
 def test_doubling_all_flows_at_fixed_speed_adds_3_01_db(transfers: transfer.NoiseTransfers) -> None:
