@@ -112,13 +112,13 @@ class NoiseAgent:
         columns = batch.columns
         segment = columns["segment"]
         for averaging, field in self._fields.items():
-            power = np.stack([columns[name] for name in _COLUMNS[averaging]], axis=1)
+            power = np.array([columns[name] for name in _COLUMNS[averaging]])
             if power.size and not 0 <= power.min() <= power.max() <= POWER_MAX:
                 raise ValueError(
                     f"emissions {batch.key}: {_COLUMNS[averaging][0]}: got {int(power.min())} to "
                     f"{int(power.max())}, allowed 0 to {POWER_MAX}"
                 )
-            field.received[segment] = power
+            field.received[segment] = power.T
         known = np.isfinite(columns["log_sd"])  # of a road that falls silent, what its means rest on
         self._log_sd[segment[known]] = columns["log_sd"][known]
         self._is_simulated[segment] = columns["simulated"]
