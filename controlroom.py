@@ -120,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
         check.add_argument("--report", type=Path, help="write the conformity report as JSON")
         check.set_defaults(subject=subject)
 
+    at_points = _command(commands, "study", _study, "noise and air at given points for given traffic",
+                         "twinroom study --city geneva --traffic T.csv --receptors R.csv --out L.csv "
+                         "--reflections 1 --surface NL05")  # fmt: skip
+    _study_options(at_points)
+
     doctor = _command(commands, "doctor", _doctor, "check Python, packages, port, cache and city pack",
                       "twinroom doctor")  # fmt: skip
     doctor.add_argument("--city", default="ghent", help="a bundled city or a folder (default: ghent)")
@@ -150,6 +155,32 @@ def _play_options(command: argparse.ArgumentParser, speed: str) -> None:
     command.add_argument("--batch", type=int, default=500, help="rows handed over at once; changes nothing")
     command.add_argument("--state", type=Path, help="keep snapshots here, and go on from them")
     command.add_argument("--report", type=Path, help="write what the run did as JSON")
+
+
+def _study_options(command: argparse.ArgumentParser) -> None:
+    noise = "default: [noise]"
+    add = command.add_argument
+    add("--city", required=True, metavar="DIR", help="a bundled city or a folder")
+    add("--traffic", type=Path, required=True, metavar="T.csv",
+        help="segment_id, period (day, evening, night), mode, flow_per_h, speed_kmh")  # fmt: skip
+    add("--receptors", type=Path, required=True, metavar="R.csv",
+        help="id, and x, y (CRS of the city) or lon, lat; height_m, for noise, may be missing")  # fmt: skip
+    add("--out", type=Path, required=True, metavar="L.csv", help="levels and concentrations")
+    add("--report", type=Path, help="write settings, counts and findings as JSON")
+    add("--surface", metavar="ID", help="of all segments, as NL05 (default: that of each segment)")
+    add("--wall-absorption", type=float, metavar="A",
+        help=f"of facades, 0 to 1 ({noise} wall_absorption, a hard face)")  # fmt: skip
+    add("--ground-factor", type=float, metavar="G",
+        help="0 hard to 1 porous, everywhere (default: land cover, [noise] ground_factor, 0.5)")  # fmt: skip
+    add("--temperature", type=float, metavar="C",
+        help=f"of the air [degC] ({noise} annual_temperature_c, 10)")  # fmt: skip
+    add("--humidity", type=float, metavar="P", help=f"of the air [%%] ({noise} humidity_percent, 70)")
+    add("--p-favourable", type=float, metavar="P",
+        help=f"share of the time with downward refraction, 0 to 1 ({noise} p_favourable, 0.5)")  # fmt: skip
+    add("--distance", type=float, metavar="M",
+        help=f"to which roads are heard [m] ({noise} max_distance_m, 800)")  # fmt: skip
+    add("--reflections", type=int, choices=(0, 1), help=f"order ({noise} reflections, 1)")
+    add("--coefficients", choices=("2021", "2015", "nl"), help="of the source model (default: 2021)")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -415,6 +446,39 @@ def _validate(options: argparse.Namespace) -> int:
         write_conformity(conformity, options.report)
         print(options.report)
     return 0 if conformity.is_met else 1
+
+
+def _study(options: argparse.Namespace) -> int:
+    from cities.pack import find_city, load_city
+    from studies.study import study, study_report, write_report, write_study
+    from studies.study_settings import StudyOptions
+    from studies.study_tables import StudyError
+
+    wanted = StudyOptions(
+        surface=options.surface,
+        wall_absorption=options.wall_absorption,
+        ground_factor=options.ground_factor,
+        temperature_c=options.temperature,
+        humidity_percent=options.humidity,
+        p_favourable=options.p_favourable,
+        distance_m=options.distance,
+        reflections=options.reflections,
+        coefficients=options.coefficients,
+    )
+    city = load_city(find_city(options.city))
+    try:
+        found = study(city, options.traffic, options.receptors, wanted, _progress)
+        write_study(found, options.out)
+        if options.report:
+            write_report(study_report(found, city, options.traffic, options.receptors), options.report)
+    except StudyError as error:
+        raise OptionError(str(error)) from error
+    for finding in found.findings:
+        print(finding)
+    counts, seconds = found.counts, sum(found.seconds.values())
+    print(f"{options.out}: {counts['receptors_with_level']} of {counts['receptors']} receptors have a level, "
+          f"{counts['paths']} paths and {counts['reflected_paths']} reflected, {seconds:.1f} s")  # fmt: skip
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
