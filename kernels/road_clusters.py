@@ -35,6 +35,8 @@ class RoadClusters(NamedTuple):
         Largest distance from its representative's middle to the middle of a piece, 0 for a piece [m].
     reach_m : (n_nodes,) float64
         Largest distance to which a piece of it is heard [m].
+    watts : (n_nodes,) float64
+        Sound power of a cluster at capacity, in the unit of that of a metre times m.
     begin, end : (n_nodes,) int32
         Pieces of a cluster.
     child_begin, child_end : (n_nodes,) int32
@@ -49,6 +51,7 @@ class RoadClusters(NamedTuple):
     representative: NDArray[np.int32]
     radius_m: NDArray[np.float64]
     reach_m: NDArray[np.float64]
+    watts: NDArray[np.float64]
     begin: NDArray[np.int32]
     end: NDArray[np.int32]
     child_begin: NDArray[np.int32]
@@ -182,7 +185,7 @@ def _forest(
     middle = points[:, 2:4]
     reach = reach_m[segment]
     representative, radius, node_reach = [np.arange(n)], [np.zeros(n)], [reach]
-    begin, end = [np.arange(n)], [np.arange(1, n + 1)]
+    watts, begin, end = [weight], [np.arange(n)], [np.arange(1, n + 1)]
     child_begin, child_end = [np.zeros(n, dtype=np.int64)], [np.zeros(n, dtype=np.int64)]
     below_begin, offset = np.arange(n), 0
     for label in labels[1:]:
@@ -200,6 +203,7 @@ def _forest(
         representative.append(best)
         radius.append(np.maximum.reduceat(spread, starts) if n else np.empty(0))
         node_reach.append(np.maximum.reduceat(reach, starts) if n else np.empty(0))
+        watts.append(total)
         begin.append(starts)
         end.append(ends)
         child_begin.append(offset + np.searchsorted(below_begin, starts))
@@ -213,7 +217,8 @@ def _forest(
 
     return RoadClusters(
         np.ascontiguousarray(points), np.ascontiguousarray(length_m), np.ascontiguousarray(segment),
-        joined(representative), np.concatenate(radius), np.concatenate(node_reach), joined(begin),
+        joined(representative), np.concatenate(radius), np.concatenate(node_reach),
+        np.concatenate(watts), joined(begin),
         joined(end), joined(child_begin), joined(child_end),
         np.arange(n_nodes - below_begin.size, n_nodes, dtype=np.int32),
     )  # fmt: skip

@@ -119,12 +119,23 @@ def reference_spectrum() -> NDArray[np.float64]:
     Of 90 % light, 5 % medium heavy and 5 % heavy vehicles at 50 km/h on the reference surface at 10 degC: the
     weights that turn the octave bands of a group into one transfer.
     """
+    energy = _reference_energy()
+    for bands in cnossos.BAND_GROUPS:
+        energy[list(bands)] /= energy[list(bands)].sum()
+    return energy
+
+
+def group_shares() -> NDArray[np.float64]:
+    """Shares of the band groups in the A-weighted power of the same vehicles, adding up to 1, (4,)."""
+    energy = _reference_energy()
+    return np.array([energy[list(bands)].sum() for bands in cnossos.BAND_GROUPS]) / energy.sum()
+
+
+def _reference_energy() -> NDArray[np.float64]:
     energy = np.zeros(8)
     for category, flow in (("1", 900.0), ("2", 50.0), ("3", 50.0)):
         level = cnossos.sound_power(flow, 50.0, category, "DEF", 10.0)[0]
         energy += 10.0 ** ((level + A_WEIGHTING_DB) / 10.0)
-    for bands in cnossos.BAND_GROUPS:
-        energy[list(bands)] /= energy[list(bands)].sum()
     return energy
 
 

@@ -1,8 +1,8 @@
 """Screened noise transfers of a city: made in tiles that survive an interruption, redone where it changes.
 
-Each segment carries a hash of everything that stands within its reach. When a building or screen changes,
-the transfers of the segments with another hash are made again; all others are taken from what the cache has
-of the same roads and receptors.
+What stands in a city is kept with its transfers. When buildings or screens change, only the transfers between
+segments and receptors that have something of them in between are made again; all others are taken from what
+the cache has of the same roads and receptors.
 """
 
 from __future__ import annotations
@@ -22,11 +22,23 @@ from numpy.typing import NDArray
 from cities.cache import Progress, cache_folder, content_key
 from cities.noise_geometry import NoiseGeometry, read_noise_geometry
 from cities.pack import City, CityError
+from kernels.facade_reflection import NEAR_M, Faces, index_faces
 from kernels.noise_field import headroom_bits
 from kernels.obstacles import indoors
 from kernels.propagation import MAX_DISTANCE_M, Atmosphere
-from kernels.road_clusters import CLUSTER_M, RoadClusters, cluster_roads
-from kernels.screened_transfer import N_SECTORS, OPENING, Air, Tile, air_over, screened_tile, tiles
+from kernels.road_clusters import CLUSTER_M, PIECE_M, RoadClusters, cluster_roads
+from kernels.screened_transfer import (
+    COARSEST,
+    FINENESS,
+    FINEST,
+    N_SECTORS,
+    PRUNE,
+    Air,
+    Tile,
+    air_over,
+    screened_tile,
+    tiles,
+)
 from kernels.transfer import (
     MAX_CODE,
     NONE,
@@ -37,10 +49,12 @@ from kernels.transfer import (
     n_threads,
     patch_layout,
 )
+from studies.noise_scene import HARD_FACE
 
-VERSION = "screened noise transfers 1"
+VERSION = "screened noise transfers 2"
 _TASK = "noise transfers"
 _SAVED_EVERY_S = 5.0  # what an interruption costs
+_MANY_CHANGES = 500  # from here on everything is made again: little would be left
 _INDEX = ("segment", "slot", "box", "start")
 
 
@@ -53,6 +67,7 @@ class Setting:
     p_favourable: tuple[float, ...]
     max_distance_m: float
     height_m: float
+    reflections: int
 
 
 def read_setting(city: City) -> Setting:
@@ -78,7 +93,14 @@ def read_setting(city: City) -> Setting:
         p_favourable=tuple(_number({"p_favourable": p}, "p_favourable", 0.5, 0.0, 1.0) for p in shares),
         max_distance_m=_number(noise, "max_distance_m", MAX_DISTANCE_M, 50.0, 2000.0),
         height_m=_number(receptors, "height_noise_m", RECEPTOR_HEIGHT_M, 0.5, 200.0),
+        reflections=_order(noise.get("reflections", 1)),
     )
+
+
+def _order(value: Any) -> int:
+    if isinstance(value, bool) or value not in (0, 1):
+        raise CityError(f"city.toml [noise] reflections: got {value!r}, expected 0 or 1")
+    return int(value)
 
 
 def _number(table: Any, key: str, default: float, least: float, most: float) -> float:
@@ -99,11 +121,14 @@ class _Plan:
     air: Air
     is_indoors: NDArray[np.bool_]
     layout: Patches
-    hashes: NDArray[np.uint64]
+    power: NDArray[np.float64]
+    faces: Faces | None
     key: str
 
     def folder(self) -> Path:
-        return cache_folder() / f"noise-{self.key}-{content_key(self.hashes, self.is_indoors)}"
+        digest = self.geometry.digest
+        known = digest[np.lexsort(digest.T)]
+        return cache_folder() / f"noise-{self.key}-{content_key(known)}"
 
 
 def prepare_screened(
@@ -166,16 +191,14 @@ def _plan(
     )
     key = content_key(
         VERSION, network.vertex_xy, network.vertex_start, reach_m, power, repr(grid), geometry.base_key,
-        *air, OPENING, STEP_DB, MAX_CODE,
+        *air, COARSEST, FINEST, FINENESS, setting.reflections and (PRUNE, NEAR_M, HARD_FACE), STEP_DB,
+        MAX_CODE,
     )  # fmt: skip
-    low, high = _bounds(city)
-    # a cluster is heard at a piece that may lie farther than the segment itself, by its extent
-    beyond = np.minimum(reach_m / OPENING, CLUSTER_M[-1]) + reach_m
-    around = np.column_stack([low - beyond[:, None], high + beyond[:, None]])[segment]
+    clusters = cluster_roads(network, reach_m, power)
     return _Plan(
         city=city,
         geometry=geometry,
-        clusters=cluster_roads(network, reach_m, power),
+        clusters=clusters,
         reach_m=reach_m,
         air=air,
         is_indoors=indoors(geometry.obstacles, grid.x(), grid.y()),
@@ -183,7 +206,10 @@ def _plan(
             segment, slot, box, start, np.zeros(segment.size, dtype=np.int64), np.empty(0, dtype=np.uint8),
             grid.shape,
         ),
-        hashes=_segment_hashes(around, geometry.box, geometry.digest),
+        power=power,
+        faces=index_faces(geometry.obstacles, clusters, 1.0 - np.array(HARD_FACE))
+        if setting.reflections
+        else None,
         key=key,
     )  # fmt: skip
 
@@ -193,40 +219,21 @@ def _bounds(city: City) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.minimum.reduceat(xy, first), np.maximum.reduceat(xy, first)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def _segment_hashes(
-    around: NDArray[np.float64], box: NDArray[np.float64], digest: NDArray[np.uint64]
-) -> NDArray[np.uint64]:
-    """Sum of the digests of all objects that reach into each box, (n, 2): the order does not count."""
-    sums = np.zeros((around.shape[0], 2), dtype=np.uint64)
-    for s in range(around.shape[0]):
-        for k in range(box.shape[0]):
-            if (
-                box[k, 0] <= around[s, 2]
-                and box[k, 2] >= around[s, 0]
-                and box[k, 1] <= around[s, 3]
-                and box[k, 3] >= around[s, 1]
-            ):
-                sums[s, 0] += digest[k, 0]
-                sums[s, 1] += digest[k, 1]
-    return sums
-
-
 def _build(part: Path, plan: _Plan, progress: Progress) -> None:
     """Codes and index in a folder that may hold what an earlier run has done."""
     todo = tiles(plan.city.grid.shape)
     codes, wanted, done = _begin(part, plan, len(todo), progress)
-    touched = _touched(todo, plan.layout, wanted)
+    touched = np.asarray(wanted.any(axis=1))
     waiting = [k for k in range(len(todo)) if touched[k] and not done[k]]
     grid = plan.city.grid
-    is_wanted = np.zeros(plan.city.network.n_segments, dtype=bool)
-    is_wanted[plan.layout.segment[wanted]] = True
-    counts = np.zeros(3, dtype=np.int64)
+    counts = np.zeros(4, dtype=np.int64)
 
     def make(k: int) -> tuple[int, NDArray[np.int64]]:
+        is_wanted = np.zeros(plan.city.network.n_segments, dtype=bool)
+        is_wanted[plan.layout.segment[np.flatnonzero(wanted[k])]] = True
         return k, screened_tile(
             todo[k], (grid.x_min, grid.y_min), grid.step_m, plan.geometry.obstacles, plan.clusters,
-            plan.reach_m, plan.air, plan.is_indoors, plan.layout, codes, is_wanted,
+            plan.reach_m, plan.air, plan.is_indoors, plan.layout, codes, is_wanted, plan.faces, plan.power,
         )  # fmt: skip
 
     made: list[int] = []
@@ -263,13 +270,13 @@ def _build(part: Path, plan: _Plan, progress: Progress) -> None:
     patches = replace(plan.layout, n_cells=n_cells, codes=codes)
     np.savez(
         part / "index.npz", headroom_bits=np.array(headroom_bits(patches)), n_cells=n_cells,
-        hashes=plan.hashes,
+        digest=plan.geometry.digest, box_m=plan.geometry.box,
         **{name: getattr(plan.layout, name) for name in _INDEX},
     )  # fmt: skip
     (part / "report.json").write_text(
         json.dumps({
-            "redone_segments": int(wanted.sum()), "segments": int(plan.layout.segment.size),
-            "paths": int(counts[0]), "receptors": int(counts[1]),
+            "tiles": len(todo), "tiles_made": int(touched.sum()), "receptors": int(counts[1]),
+            "direct_paths": int(counts[0]), "reflected_paths": int(counts[3]),
         }),
         encoding="utf-8",
     )  # fmt: skip
@@ -296,7 +303,7 @@ def _begin(part: Path, plan: _Plan, n_tiles: int, progress: Progress) -> tuple[A
         part / "codes.npy", mode="w+", dtype=np.uint8, shape=(int(plan.layout.start[-1]),)
     )
     codes[:] = NONE
-    wanted = _take_over(plan, codes, progress)
+    wanted = _take_over(plan, tiles(plan.city.grid.shape), codes, progress)
     np.save(part / "wanted.npy", wanted)
     codes.flush()
     done = np.lib.format.open_memmap(part / "done.npy", mode="w+", dtype=np.bool_, shape=(n_tiles,))
@@ -304,35 +311,70 @@ def _begin(part: Path, plan: _Plan, n_tiles: int, progress: Progress) -> tuple[A
     return codes, wanted, done
 
 
-def _take_over(plan: _Plan, codes: NDArray[np.uint8], progress: Progress) -> NDArray[np.bool_]:
-    """Copy patches whose surroundings are those of an earlier build; which of them are still to be made."""
-    best: tuple[int, NDArray[np.bool_], Path] | None = None
-    for folder in sorted(cache_folder().glob(f"noise-{plan.key}-*/index.npz")):
-        if folder.parent.name.endswith("-part"):
+def _take_over(
+    plan: _Plan, todo: list[Tile], codes: NDArray[np.uint8], progress: Progress
+) -> NDArray[np.bool_]:
+    """Copy the codes of the most similar earlier build; what is still to be made, (n_tiles, n_patches)."""
+    on_tile = np.array([_overlaps(t, plan.layout.box) for t in todo])
+    best: tuple[int, NDArray[np.float64], Path] | None = None
+    for path in sorted(cache_folder().glob(f"noise-{plan.key}-*/index.npz")):
+        if path.parent.name.endswith("-part"):
             continue
-        with np.load(folder) as index:
-            same = (index["hashes"] == plan.hashes).all(axis=1)
-        if best is None or same.sum() > best[0]:
-            best = int(same.sum()), same, folder.parent
-    if best is None:
-        return np.ones(plan.layout.segment.size, dtype=bool)
-    _, same, folder = best
-    progress(f"{_TASK}: {(~same).sum()} of {same.size} segments are touched by what changed", 0.0)
-    earlier = np.load(folder / "codes.npy", mmap_mode="r")
-    start = plan.layout.start
-    for p in np.flatnonzero(same):
-        codes[start[p] : start[p + 1]] = earlier[start[p] : start[p + 1]]
-    return ~same
+        with np.load(path) as index:
+            changed = _changed(index["digest"], index["box_m"], plan.geometry)
+        if best is None or len(changed) < best[0]:
+            best = len(changed), changed, path.parent
+    if best is None or best[0] > _MANY_CHANGES:
+        return on_tile
+    n_changed, changed, folder = best
+    codes[:] = np.load(folder / "codes.npy", mmap_mode="r")
+    wanted: NDArray[np.bool_] = np.logical_and(on_tile, _in_between(plan, todo, changed))
+    if plan.faces is not None:  # which reflections count depends on all that is heard at a receptor
+        wanted = np.logical_and(on_tile, np.asarray(wanted.any(axis=1))[:, None])
+    share = wanted.sum() / max(on_tile.sum(), 1)
+    progress(f"{_TASK}: {n_changed} buildings changed, {share:.0%} of the transfers are made again", 0.0)
+    return wanted
 
 
-def _touched(todo: list[Tile], layout: Patches, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tiles on which a wanted patch lies."""
-    box = layout.box[wanted]
-    return np.array([
-        bool(((box[:, 0] < t.row_end) & (box[:, 1] > t.row) & (box[:, 2] < t.column_end)
-              & (box[:, 3] > t.column)).any())
-        for t in todo
-    ])  # fmt: skip
+def _overlaps(tile: Tile, box: NDArray[np.int32]) -> NDArray[np.bool_]:
+    rows = (box[:, 0] < tile.row_end) & (box[:, 1] > tile.row)
+    return np.asarray(rows & (box[:, 2] < tile.column_end) & (box[:, 3] > tile.column))
+
+
+def _changed(
+    digest: NDArray[np.uint64], box: NDArray[np.float64], geometry: NoiseGeometry
+) -> NDArray[np.float64]:
+    """Boxes of the objects that only one of two cities has, (n, 4)."""
+    both = np.concatenate([digest, geometry.digest])
+    boxes = np.concatenate([box, geometry.box])
+    is_new = np.arange(len(both)) >= len(digest)
+    _, number = np.unique(both, axis=0, return_inverse=True)
+    number = number.reshape(-1)
+    n_kinds = int(number.max(initial=-1)) + 1
+    before = np.bincount(number[~is_new], minlength=n_kinds)
+    after = np.bincount(number[is_new], minlength=n_kinds)
+    return np.asarray(boxes[np.not_equal(before, after)[number]])
+
+
+def _in_between(plan: _Plan, todo: list[Tile], changed: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether anything that changed lies in the box around a tile and a segment, (n_tiles, n_patches)."""
+    grid = plan.city.grid
+    low, high = (each[plan.layout.segment] for each in _bounds(plan.city))
+    # a cluster is heard at a piece that may lie beside the segment, a facade beside all
+    clusters, top = plan.clusters, plan.clusters.tops
+    count = clusters.end[top] - clusters.begin[top]
+    radius = np.zeros(plan.reach_m.size)
+    np.maximum.at(radius, clusters.segment, np.repeat(clusters.radius_m[top], count))
+    beside = radius[plan.layout.segment] + PIECE_M + (NEAR_M if plan.faces is not None else 0.0)
+    found = np.zeros((len(todo), len(low)), dtype=bool)
+    for k, tile in enumerate(todo):
+        x0, x1 = (grid.x_min + column * grid.step_m for column in (tile.column, tile.column_end))
+        y0, y1 = (grid.y_min + row * grid.step_m for row in (tile.row, tile.row_end))
+        west, south = np.minimum(low[:, 0], x0) - beside, np.minimum(low[:, 1], y0) - beside
+        east, north = np.maximum(high[:, 0], x1) + beside, np.maximum(high[:, 1], y1) + beside
+        for box in changed:
+            found[k] |= (box[0] <= east) & (box[2] >= west) & (box[1] <= north) & (box[3] >= south)
+    return found
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -357,6 +399,7 @@ def _read(folder: Path, plan: _Plan, setting: Setting) -> NoiseTransfers:
         kind += f" and {geometry.n_barriers:,} screens"
     if plan.geometry.obstacles.ground.size > 1:
         kind += ", over terrain"
+    kind += "; reflections of first order" if plan.faces is not None else "; no reflections"
     findings = geometry.findings
     if n_indoors:
         findings += (
@@ -367,7 +410,7 @@ def _read(folder: Path, plan: _Plan, setting: Setting) -> NoiseTransfers:
         patches,
         setting.ground_factor,
         bits,
-        f"{kind}; no reflections",
+        kind,
         True,
         n_indoors,
         findings,
