@@ -29,7 +29,7 @@ N_SECTORS = 16  # of the direction in which sound travels, from north clockwise
 STRETCH_PER_DISTANCE = 1.0 / 3.0
 SHORTEST_M = 1.0
 # A face reflects if the place where it does is this near to the source or the receptor, and seen from there:
-# both sides of a street, the far side of a courtyard. Of what lies farther away the way is longer by 200 m.
+# both sides of a street, the far side of a square. What lies between roofs, seen from neither, is left out.
 REFLECTED_WITHIN_M = 100.0
 OWN_FACADE_M = 2.1  # levels at a facade are of the sound that arrives there (2002/49/EC, annex I)
 MIN_FACE_M = 0.5  # shorter faces reflect nothing

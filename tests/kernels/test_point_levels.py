@@ -38,6 +38,7 @@ def obstacles_of(
     buildings: Sequence[Building] = (),
     screens: Sequence[tuple[NDArray[np.float64], float]] = (),
     g: float = 0.5,
+    ground_m: float | None = None,
 ) -> Obstacles:
     edge, owner, top = [np.empty((0, 4))], [], []
     for k, (polygon, height) in enumerate(buildings):
@@ -52,6 +53,7 @@ def obstacles_of(
     return index_obstacles(
         (-600.0, -600.0), (120, 160), np.concatenate(edge), np.array(owner, dtype=np.int32),
         np.array(top, dtype=np.float64), len(buildings), g,
+        None if ground_m is None else np.full((121, 161), ground_m, dtype=np.float32),
     )  # fmt: skip
 
 
@@ -231,6 +233,21 @@ def test_within_a_building_there_is_no_level_but_above_its_roof() -> None:
     above = heard([(0.0, 0.0), (40.0, 0.0)], [(70.0, 5.0)], obstacles_of([BLOCK]), height_m=12.0)
     assert not above.is_indoors[0]
     assert (above.energy > 0.0).all()
+
+
+def test_on_high_level_ground_nothing_changes() -> None:
+    (block, height), (other, higher) = BLOCK, OTHER_SIDE
+    at = [(45.0, 20.0), (110.0, 12.0), (70.0, 5.0)]
+    flat = heard(short_road(10.0, 0.0), at, obstacles_of([BLOCK, OTHER_SIDE]), reflections=True)
+    raised = obstacles_of([(block, height + 400.0), (other, higher + 400.0)], ground_m=400.0)
+    got = heard(short_road(10.0, 0.0), at, raised, reflections=True)
+    assert got.energy == pytest.approx(flat.energy, rel=1e-6, nan_ok=True)
+    assert got.n_reflected == flat.n_reflected > 0
+
+
+def test_on_the_axis_of_a_road_the_level_is_finite() -> None:
+    got = heard([(0.0, 0.0), (40.0, 0.0)], [(20.0, 0.0), (0.0, 0.0)], obstacles_of(), height_m=0.5)
+    assert np.isfinite(db(got.energy)).all()
 
 
 def test_beyond_the_distance_no_road_is_heard() -> None:
