@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cities.pack import City
 from dashboards.feeds import FeedHealth, Feeds, Reading
+from dashboards.fields import Fields
 from dashboards.history import History
 from dashboards.layers import Layer
 from dashboards.near import StreetReceptors
@@ -19,8 +20,6 @@ from kernels.fixedpoint import POWER_QUANTUM_PW, emission_of
 from kernels.network import Mode
 from streams.topics import Batch, Topic
 
-UNKNOWN_STORED = 65535
-FIELD_NAMES = tuple((q, a) for q in ("no2", "pm10", "pm25", "noise") for a in ("now", "1h"))
 TREND_MODES = (Mode.CAR, Mode.TRUCK, Mode.BICYCLE)
 TREND_NAMES = (
     *(f"{part}_{m.name.lower()}" for m in TREND_MODES for part in ("flow", "lo90", "hi90")),
@@ -155,7 +154,6 @@ class Board:
     def __init__(self, city: City) -> None:
         n = city.network.n_segments
         self._lock = RLock()
-        self._grid = city.grid
         self._near = StreetReceptors(city.network, city.grid)
         shape = (len(Mode), n, 2)
         self._densities = {c: np.full(shape, np.nan, np.float32) for c in DENSITY_COLUMNS}
@@ -163,10 +161,7 @@ class Board:
         self._latest_density: dict[str, tuple[int, int]] = {}
         self._power = np.zeros(n, dtype=np.int64)
         self._nox = np.zeros(n, dtype=np.int64)
-        tiles = (1 + city.grid.tiles()[-1][0], 1 + city.grid.tiles()[-1][1])
-        self._fields = {k: np.full(city.grid.shape, np.nan, np.float32) for k in FIELD_NAMES}
-        self._field_accuracy = {k: np.full(tiles, np.nan, np.float32) for k in FIELD_NAMES}
-        self._hours_seen: dict[tuple[str, str], float] = {}
+        self._fields = Fields(city.grid)
         self._alarms: dict[str, Alarm] = {}
         self._people: tuple[PeopleAbove, ...] = ()
         self._feeds = Feeds(city.sensors)
@@ -201,6 +196,7 @@ class Board:
             if now_ms < self.now_ms:  # a jump back: the trends would run backwards
                 self._history.clear()
                 self._latest_density.clear()
+                self._fields.forget_rolling()
             self._changed[:] = False
             self._n_cells = 0
             for batch in self._pending:
@@ -223,7 +219,7 @@ class Board:
         elif batch.topic is Topic.EMISSIONS:
             self._apply_emissions(batch)
         elif batch.topic is Topic.FIELDS:
-            self._apply_field(batch)
+            self._n_cells += self._fields.receive(batch)
         elif batch.topic is Topic.EXPOSURE and batch.key == "all":
             self._apply_exposure(batch)
         elif batch.topic is Topic.DEADLETTERS:
@@ -249,18 +245,6 @@ class Board:
         self._changed[segment] |= (self._power[segment] != power) | (self._nox[segment] != nox)
         self._power[segment] = power
         self._nox[segment] = nox
-
-    def _apply_field(self, batch: Batch) -> None:
-        quantity, averaging, tile_row, tile_column = batch.key.split("/")
-        key, tile = (quantity, averaging), (int(tile_row), int(tile_column))
-        a = batch.attributes
-        stored = batch.columns["values"].reshape(int(a["rows"]), int(a["columns"]))
-        value = np.float32(a["offset"]) + np.float32(a["scale"]) * stored.astype(np.float32)
-        value[stored == UNKNOWN_STORED] = np.nan
-        self._fields[key][self._grid.tile_slices(*tile)] = value
-        self._field_accuracy[key][tile] = a.get("accuracy", math.nan)
-        self._hours_seen[key] = float(a.get("hours_seen", math.nan))
-        self._n_cells += int(a.get("cells_updated", 0))
 
     def _apply_exposure(self, batch: Batch) -> None:
         c = batch.columns
@@ -315,8 +299,8 @@ class Board:
             values[f"flow_{name}"] = _sum_of_directions(self._densities["flow_per_h"][mode])
             values[f"lo90_{name}"] = _sum_of_directions(self._densities["lo90"][mode])
             values[f"hi90_{name}"] = _sum_of_directions(self._densities["hi90"][mode])
-        values["no2"] = self._near.highest(self._fields["no2", "now"])
-        values["noise"] = self._near.highest(self._fields["noise", "now"])
+        values["no2"] = self._near.highest(self._fields.value("no2", "now"))
+        values["noise"] = self._near.highest(self._fields.value("noise", "now"))
         return values
 
     # ---- read by the pages ----
@@ -325,8 +309,7 @@ class Board:
         """Copy of what a layer shows."""
         with self._lock:
             if layer.quantity:
-                key = (layer.quantity, averaging)
-                return FieldScene(self._fields[key].copy(), self._field_accuracy[key].copy())
+                return self._fields.scene(layer.quantity, averaging)
             column = {"speed": "speed_kmh", "accuracy": "accuracy"}.get(layer.name, "flow_per_h")
             mode = Mode.CAR if layer.mode is None else layer.mode
             return RoadScene(self._densities[column][mode].copy(), self._densities["accuracy"][mode].copy())
@@ -334,7 +317,7 @@ class Board:
     def hours_seen(self, quantity: str, averaging: str) -> float:
         """Hours that an averaged field rests on so far; NaN before its first value."""
         with self._lock:
-            return self._hours_seen.get((quantity, averaging), math.nan)
+            return self._fields.hours_seen(quantity, averaging)
 
     def street(self, segment: int) -> Street:
         """What is known of one segment."""
@@ -371,7 +354,7 @@ class Board:
             cells = self._near.cells(segment)
             if not cells.size:
                 return None
-            values = self._fields[quantity, averaging].reshape(-1)[cells]
+            values = self._fields.value(quantity, averaging).reshape(-1)[cells]
             at = int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
             return Highest(int(cells[at]), float(values[at]))
 

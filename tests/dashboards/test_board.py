@@ -102,6 +102,40 @@ def test_a_field_keeps_its_values_and_unknown_cells(city: City) -> None:
     assert board.hours_seen("no2", "now") == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize("averaging", ["lday", "levening", "lnight", "lden"])
+def test_an_indicator_of_a_day_is_taken_in_when_it_is_first_seen(city: City, averaging: str) -> None:
+    board = Board(city)
+    layer = LAYERS["noise"]
+    assert np.isnan(board.scene(layer, averaging).value).all()
+    assert math.isnan(board.hours_seen("noise", averaging))
+    values = np.full(city.grid.shape, 61.5)
+    values[3, 4] = np.nan
+    for batch in field(city, "noise", values, averaging=averaging, hours_seen=24.0):
+        board.apply(batch)
+    board.close(START_MS)
+    np.testing.assert_allclose(board.scene(layer, averaging).value, values, atol=0.006)
+    assert board.hours_seen("noise", averaging) == 24.0
+    assert np.isnan(board.scene(layer, "now").value).all()
+
+
+def test_an_indicator_of_later_hours_is_forgotten_after_a_jump_back(city: City) -> None:
+    board = Board(city)
+    for batch in field(city, "noise", np.full(city.grid.shape, 61.5), averaging="lden", hours_seen=24.0):
+        board.apply(batch)
+    board.close(START_MS)
+    board.close(START_MS - MINUTE_MS)
+    assert np.isnan(board.scene(LAYERS["noise"], "lden").value).all()
+
+
+def test_a_field_that_no_page_shows_is_passed_over(city: City) -> None:
+    board = full_board(city)
+    for batch in field(city, "ozone", np.full(city.grid.shape, 61.5), averaging="8h"):
+        board.apply(batch)
+    board.close(START_MS + MINUTE_MS)
+    assert board.version == 2
+    assert math.isnan(board.hours_seen("ozone", "8h"))
+
+
 def test_the_level_of_a_street_is_the_highest_within_fifteen_metres(city: City) -> None:
     board = Board(city)
     x, y = np.meshgrid(city.grid.x(), city.grid.y())
