@@ -15,6 +15,7 @@ from studies.study_tables import Row, StudyError, read_rows
 
 COLUMNS = ("id", "x", "y", "lon", "lat", "height_m")
 MAX_HEIGHT_M = 500.0
+REACH_M = 5000.0  # to which roads count for air; where all receptors are beyond it they are misplaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +77,12 @@ def read_receptors(path: Path, city: City, height_m: float) -> StudyReceptors:
         xy = np.stack(to_metric.transform(xy[:, 0], xy[:, 1]), axis=1)
         if not (finite := np.isfinite(xy).all(axis=1)).all():
             raise read[int(np.argmin(finite))].error("lon", f"a place within the reach of {city.crs}")
+    low, high = city.network.vertex_xy.min(axis=0) - REACH_M, city.network.vertex_xy.max(axis=0) + REACH_M
+    if ((xy < low) | (xy > high)).any(axis=1).all():
+        hint = "are latitude and longitude swapped?" if is_degrees else f"are they in {city.crs}?"
+        got = f"{points[0][0]:g}, {points[0][1]:g}"
+        raise StudyError(
+            f"{path}: line {read[0].line}: {', '.join(names)}: got {got}; this and all other receptors lie "
+            f"more than {REACH_M / 1000:g} km from the roads of {city.name}; {hint}"
+        )
     return StudyReceptors(tuple(seen), xy, np.array(heights))

@@ -345,6 +345,8 @@ def test_traffic_that_cannot_be_read_is_refused_by_line_and_column(
         ("id,x,y\n,1,2", "line 2: id: got '', expected a text"),
         ("id,lon,lat\nA,4.0,95", "line 2: lat: got '95', expected a number of at least -90 and at most 90"),
         ("id,x,y,height_m\nA,1,2,-4", "line 2: height_m: got '-4', expected a number above 0 and at most 500 m"),
+        ("id,lon,lat\nA,48.2,16.3", "line 2: lon, lat: got 48.2, 16.3; this and all other receptors lie more than 5 km from the roads of toyville; are latitude and longitude swapped?"),
+        ("id,x,y\nA,16.3,48.2", "are they in EPSG:32633?"),
         ("id,x\nA,1", "line 1: expected the columns x and y"),
         ("id,x,y,lon,lat\nA,1,2,3,4", "line 1: expected the columns x and y"),
         ("name,x,y\nA,1,2", "line 1: column id is missing"),
