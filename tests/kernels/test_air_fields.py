@@ -42,12 +42,14 @@ def test_near_and_far_field_together_equal_a_direct_sum(wind, direction):
 
 def test_a_long_bent_road_equals_a_direct_sum_also_beside_and_on_it():
     columns = columns_of(streets=())
-    got = field_of(columns, 100.0, 4.0, 200.0)
-    exact = 100.0 * direct(cells(), ROAD, 4.0, 200.0, step_m=0.25)
-    away = off_the_road([ROAD], cells())
+    some = np.arange(0, GRID.n_receptors, 7)
+    xy = cells()[some]
+    got = field_of(columns, 100.0, 4.0, 200.0)[some]
+    exact = 100.0 * direct(xy, ROAD, 4.0, 200.0, step_m=0.5)
+    away = off_the_road([ROAD], xy)
     assert np.abs(got - exact)[away].max() < 1e-3 * exact.max()
-    some = away & (exact > 2e-3 * exact.max())  # far upwind the nodes ripple by 3e-5 of the largest
-    assert np.abs(got / exact - 1.0)[some].max() < 0.01
+    big = away & (exact > 2e-3 * exact.max())  # far upwind the nodes ripple by 3e-5 of the largest
+    assert np.abs(got / exact - 1.0)[big].max() < 0.01
     assert np.abs(got / exact - 1.0)[~away].max() < 0.08
 
 

@@ -52,10 +52,10 @@ def test_without_a_blend_the_near_field_is_the_whole_field():
     receptor = np.full(columns.blocks.n_places, -1)
     receptor[columns.blocks.place] = np.arange(columns.blocks.place.size)
     some = receptor[places]
-    is_real = some >= 0
+    is_real = (some >= 0) & (np.arange(some.size) % 9 == 0)
     xy = cells()[some[is_real]]
     away = off_the_road([ROAD], xy)
-    exact = direct(xy, ROAD, 5.0, 160.0, step_m=0.25)[away]
+    exact = direct(xy, ROAD, 5.0, 160.0, step_m=0.5)[away]
     got = near[is_real][away]
     assert np.abs(got - exact).max() < 1e-3 * exact.max()
     big = exact > 1e-2 * exact.max()
