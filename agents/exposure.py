@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cities.indoors import indoors_of
 from cities.pack import City
 from kernels import health
 from kernels.exposure import UNKNOWN, beside_points, exposure_of, people_in_stored_bands
@@ -296,6 +297,9 @@ def _zones(city: City) -> tuple[NDArray[np.int64], list[_Zone]]:
         people.append(np.full(at.size, per_m * length[s] / at.size))
         segment.append(np.full(at.size, s))
     all_cells, all_people = np.concatenate(cell), np.concatenate(people)
+    inside = indoors_of(city)
+    if inside is not None:  # nobody is exposed to what is inside a wall, but to what is before it
+        all_cells = np.where(all_cells >= 0, inside.outdoors[all_cells], all_cells)
     names, number = np.unique(np.array(city.segment_zones), return_inverse=True)
     zone_of = number[np.concatenate(segment)]
     is_covered = all_cells >= 0
