@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cities.pack import City
+from cities.road_noise import coefficients_of
 from kernels import cnossos
 from kernels.emission import (
     N_POLLUTANTS,
@@ -70,7 +71,8 @@ class EmissionAgent:
         regime = regime_codes([str(r) for r in city.class_values("regime")])
         self._factors = city.emission.of_segments(regime, city.speed_kmh)
         self._medium_share = city.class_values("truck_medium_share").astype(np.float64)
-        self._surface = cnossos.surface_indices(city.surface)
+        self._coefficients = coefficients_of(city)
+        self._surface = self._coefficients.surface_indices(city.surface)
         self._temperature_c = float(city.settings.get("noise", {}).get("annual_temperature_c", 10.0))
         self._temperature_order: WeatherOrder = NO_WEATHER
         # until weather is seen, what the air agent assumes
@@ -219,8 +221,9 @@ class EmissionAgent:
             speed = np.where(np.isnan(self._speed[:, direction]), free, self._speed[:, direction])
             # Buses are of category 2, and in a street as fast as trucks.
             power += cnossos.band_group_power(
-                car, medium + bus, heavy, speed[0], speed[1], self._surface, self._temperature_c
-            )
+                car, medium + bus, heavy, speed[0], speed[1], self._surface, self._temperature_c,
+                self._coefficients,
+            )  # fmt: skip
         self._wanted[:, POLLUTANTS] = bounded_quanta(air)
         self._wanted[:, POWERS] = quantise_power(power)
         nox = air[:, Pollutant.NOX]

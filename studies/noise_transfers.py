@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cities.cache import Progress, cache_folder, content_key
 from cities.noise_geometry import has_obstacles
 from cities.pack import City
-from kernels.cnossos import band_group_power, surface_indices
+from cities.road_noise import coefficients_of
+from kernels.cnossos import band_group_power
 from kernels.noise_field import headroom_bits
 from kernels.propagation import Atmosphere, Ground
 from kernels.transfer import (
@@ -52,14 +53,16 @@ def capacity_power_db(city: City) -> NDArray[np.float64]:
     flow = city.class_values("capacity_veh_per_h") * city.lanes * directions
     trucks = flow * city.class_values("truck_share")
     medium = trucks * city.class_values("truck_medium_share")
+    coefficients = coefficients_of(city)
     power = band_group_power(
         flow - trucks,
         medium,
         trucks - medium,
         city.speed_kmh,
         np.minimum(city.speed_kmh, MAX_TRUCK_SPEED_KMH),
-        surface_indices(city.surface),
+        coefficients.surface_indices(city.surface),
         float(city.settings.get("noise", {}).get("annual_temperature_c", 10.0)),
+        coefficients,
     ).sum(axis=1)
     with np.errstate(divide="ignore"):
         return np.asarray(10.0 * np.log10(power))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from agents.noise import periods_of
 from cities.pack import City, CityError
-from kernels.cnossos_coefficients import EU_2015, EU_2021, NL_NATIONAL, CoefficientSet
+from cities.road_noise import COEFFICIENTS
+from kernels.cnossos_coefficients import CoefficientSet
 from kernels.cnossos_path import N_BANDS
 from kernels.periods import Periods
 from kernels.point_levels import N_SECTORS
@@ -20,7 +21,6 @@ from kernels.transfer import RECEPTOR_HEIGHT_M
 from studies.noise_scene import HARD_FACE
 from studies.study_tables import StudyError
 
-COEFFICIENTS: Mapping[str, CoefficientSet] = {"2021": EU_2021, "2015": EU_2015, "nl": NL_NATIONAL}
 # Key of [noise] in city.toml, default, least and most of each option that is a number.
 NUMBERS: Mapping[str, tuple[str, float, float, float]] = {
     "wall_absorption": ("wall_absorption", np.nan, 0.0, 1.0),  # by octave band where nothing is said
@@ -132,8 +132,10 @@ def study_settings(city: City, options: StudyOptions) -> StudySettings:
     height = city.settings.get("receptors", {}).get("height_noise_m", RECEPTOR_HEIGHT_M)
     if not _is_number(height) or not 0.0 < height <= 500.0:
         raise CityError(f"city.toml [receptors] height_noise_m: got {height!r}, expected a height above 0 m")
-    name = options.coefficients or "2021"
-    origins["coefficients"] = "option" if options.coefficients else "default"
+    name = options.coefficients or str(table.get("coefficients", "2021"))
+    origins["coefficients"] = (
+        "option" if options.coefficients else "city" if "coefficients" in table else "default"
+    )
     origins["surface"] = "option" if options.surface else "city"
     if name not in COEFFICIENTS:
         raise StudyError(f"--coefficients: got {name!r}, expected one of {', '.join(COEFFICIENTS)}")
