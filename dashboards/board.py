@@ -15,6 +15,7 @@ from dashboards.fields import Fields
 from dashboards.history import History
 from dashboards.layers import Layer
 from dashboards.near import StreetReceptors
+from dashboards.noise_day import DayHours, NoiseDay, noise_day_of
 from dashboards.raster import FieldScene, RoadScene
 from kernels.fixedpoint import POWER_QUANTUM_PW, emission_of
 from kernels.network import Mode
@@ -121,7 +122,10 @@ class ModeFlow:
 
 @dataclass(frozen=True, slots=True)
 class Street:
-    """What is known of one segment. Levels are the highest within 15 m of it."""
+    """What is known of one segment. Levels are the highest within 15 m of it.
+
+    Lden and its parts are of the last 24 hours.
+    """
 
     segment: int
     flows: tuple[ModeFlow, ...]
@@ -130,6 +134,10 @@ class Street:
     pm25_now_ug_m3: float
     noise_now_db: float
     noise_1h_db: float
+    noise_lden_db: float
+    noise_lday_db: float
+    noise_levening_db: float
+    noise_lnight_db: float
     sound_power_db: float
     nox_ug_m_s: float
 
@@ -164,6 +172,7 @@ class Board:
         self._fields = Fields(city.grid)
         self._alarms: dict[str, Alarm] = {}
         self._people: tuple[PeopleAbove, ...] = ()
+        self._noise_day: NoiseDay | None = None
         self._feeds = Feeds(city.sensors)
         self._history = History(TREND_NAMES, n)
         self._pending: list[Batch] = []
@@ -197,6 +206,7 @@ class Board:
                 self._history.clear()
                 self._latest_density.clear()
                 self._fields.forget_rolling()
+                self._noise_day = None
             self._changed[:] = False
             self._n_cells = 0
             for batch in self._pending:
@@ -259,6 +269,9 @@ class Board:
             )
             for i in range(batch.n_rows)
         )
+        told = batch.attributes.get("noise_24h")
+        if told is not None:
+            self._noise_day = noise_day_of(told)
 
     def _apply_alarms(self, batch: Batch) -> None:
         known = self._alarms.get(batch.key)
@@ -319,6 +332,26 @@ class Board:
         with self._lock:
             return self._fields.hours_seen(quantity, averaging)
 
+    def is_known(self, quantity: str, averaging: str) -> bool:
+        """Whether a field has a value anywhere."""
+        with self._lock:
+            return self._fields.is_known(quantity, averaging)
+
+    def day_hours(self) -> DayHours:
+        """Hours of noise seen of those that the indicators of a day need."""
+        with self._lock:
+            return self._fields.day_hours
+
+    def propagation(self) -> str:
+        """What stood in the way of the sound; empty before noise is known."""
+        with self._lock:
+            return self._fields.propagation
+
+    def noise_day(self) -> NoiseDay | None:
+        """Whom the noise of the last 24 hours reaches, in the whole city; None before noise is known."""
+        with self._lock:
+            return self._noise_day
+
     def street(self, segment: int) -> Street:
         """What is known of one segment."""
         with self._lock:
@@ -330,6 +363,10 @@ class Board:
                 pm25_now_ug_m3=self._level("pm25", "now", segment),
                 noise_now_db=self._level("noise", "now", segment),
                 noise_1h_db=self._level("noise", "1h", segment),
+                noise_lden_db=self._level("noise", "lden", segment),
+                noise_lday_db=self._level("noise", "lday", segment),
+                noise_levening_db=self._level("noise", "levening", segment),
+                noise_lnight_db=self._level("noise", "lnight", segment),
                 sound_power_db=sound_power_level_db(int(self._power[segment])),
                 nox_ug_m_s=float(emission_of(self._nox[segment : segment + 1])[0]),
             )
@@ -359,6 +396,8 @@ class Board:
             return Highest(int(cells[at]), float(values[at]))
 
     def _level(self, quantity: str, averaging: str, segment: int) -> float:
+        if not self._fields.is_known(quantity, averaging):
+            return math.nan
         highest = self.highest(quantity, averaging, segment)
         return math.nan if highest is None else highest.value
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dashboards.noise_day import DayHours
 from dashboards.raster import FieldScene
 from kernels.receptors import ReceptorGrid
 from streams.topics import Batch
@@ -44,6 +45,8 @@ class Fields:
         self._grid = grid
         self._tiles_shape = (1 + grid.tiles()[-1][0], 1 + grid.tiles()[-1][1])
         self._fields = {name: self._new() for name in PRESENT}
+        self.day_hours = DayHours()
+        self.propagation = ""  # what stood in the way of the sound
 
     def _new(self) -> _Field:
         return _Field(
@@ -68,6 +71,9 @@ class Fields:
             field.accuracy[tile] = a.get("accuracy", math.nan)
             field.is_known[tile] = not is_unknown.all()
             field.hours_seen = float(a.get("hours_seen", math.nan))
+            self.propagation = str(a.get("propagation", self.propagation))
+            if "hours_seen_24h" in a:
+                self.day_hours = DayHours(float(a["hours_seen_24h"]), float(a["hours_needed_24h"]))
         return int(a.get("cells_updated", 0))
 
     def forget_rolling(self) -> None:

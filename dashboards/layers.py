@@ -48,7 +48,7 @@ _LAYERS = (
     Layer("pm25", "7", "Air", "PM₂.₅", "µg/m³", 11, 17,
           ticks=(11, 12.5, 14, 15.5, 17), quantity="pm25", note="SRM-scaled indication", doubtful_below=0.25),
     Layer("noise", "8", "Noise", "Road noise", "dB(A)", 40, 80,
-          ticks=(40, 50, 60, 70, 80), quantity="noise", note="CNOSSOS-EU, flat open ground, 4 m"),
+          ticks=(40, 50, 60, 70, 80), quantity="noise", note="CNOSSOS-EU, 4 m"),
 )  # fmt: skip
 LAYERS: dict[str, Layer] = {layer.name: layer for layer in _LAYERS}
 DEFAULT = "flow_car"

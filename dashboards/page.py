@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from agents.air import AirExplanation
 from cities.pack import City
-from dashboards import origin, view
+from dashboards import origin, rolling, view
 from dashboards.board import Alarm, Board
 from dashboards.colour import PRIORITY
 from dashboards.control import Control
@@ -26,6 +26,7 @@ from dashboards.explanations import AirQuestion, Answer, Explanations, Question
 from dashboards.frames import FrameKey, Frames
 from dashboards.hit import StreetFinder
 from dashboards.layers import DEFAULT, LAYERS
+from dashboards.noise_day import MEANING, NAMES
 from dashboards.origin import OriginView, quantity_of
 from dashboards.plots import MapPlot, Trends
 from dashboards.why import WhyView, chosen_flow, is_of
@@ -37,6 +38,7 @@ TICK_MS = 100
 BEAT_S = 1.0  # the page greys its map when it hears nothing for five of these
 SETTLE_S = 0.08  # a pan is drawn anew when it has rested this long
 HIT_PX = 14
+GROUP_QUANTITIES = {layer.group: layer.quantity for layer in LAYERS.values() if layer.quantity}
 
 
 class Session:
@@ -159,8 +161,8 @@ class Session:
         self._shown_state = wanted
 
     def _build_state(self, alarms: list[Alarm]) -> view.State:
-        board, layer = self._board, LAYERS[self._layer]
-        hours = board.hours_seen(layer.quantity, self._averaging) if layer.quantity else math.nan
+        board, layer, day_hours = self._board, LAYERS[self._layer], self._board.day_hours()
+        known = [a for a in NAMES if board.is_known(rolling.NOISE, a)]
         figures = board.key_figures()
         street = None
         if self._segment >= 0:
@@ -170,7 +172,11 @@ class Session:
             "version": board.version,
             "layer": self._layer,
             "averaging": self._averaging,
-            "legend": view.legend_state(layer, self._averaging, hours),
+            "switches": {g: rolling.averaging_of(q, self._averaging) for g, q in GROUP_QUANTITIES.items()},
+            "next_averaging": rolling.next_averaging(layer.quantity, self._averaging, known),
+            "rolling": rolling.switch_state(known, day_hours),
+            "noise_day": rolling.people_state(board.noise_day(), day_hours),
+            "legend": self._legend(known),
             "feeds": view.feeds_state(board.feeds(), board.now_ms),
             "faults": self._why_view.faults(self._control.faults()),
             "figures": view.figures_state(board),
@@ -184,6 +190,17 @@ class Session:
             "n_cells_updated": figures.n_cells_updated,
             "step_wall_s": self._control.status().step_wall_s,
         }
+
+    def _legend(self, known: list[str]) -> view.State:
+        board, layer = self._board, LAYERS[self._layer]
+        averaging = rolling.averaging_of(layer.quantity, self._averaging)
+        hours = board.hours_seen(layer.quantity, averaging) if layer.quantity else math.nan
+        is_rolling = averaging in NAMES
+        note = rolling.legend_note(averaging, board.propagation()) if layer.quantity == rolling.NOISE else ""
+        state = view.legend_state(layer, averaging, hours, note, MEANING if is_rolling else "")
+        if is_rolling and averaging not in known:
+            state["averaging"] += f" ({rolling.needs_text(board.day_hours())})"
+        return state
 
     def _send_why(self) -> None:
         """Ask why the chosen flow of the street is what it is, and show the answer once it is there."""
@@ -260,7 +277,8 @@ class Session:
         if viewport is None:
             return
         # what the map shows of an averaging layer only; the others have no averaging
-        averaging = self._averaging if LAYERS[self._layer].quantity else "now"
+        quantity = LAYERS[self._layer].quantity
+        averaging = rolling.averaging_of(quantity, self._averaging) if quantity else "now"
         key = (self._board.version, self._layer, averaging, viewport)
         if key == self._shown_frame:
             return
@@ -328,6 +346,11 @@ class Session:
             self._layer = str(name)
 
     def _set_averaging(self, name: object) -> None:
+        """Choose an averaging; an indicator of noise, once it is known, shows noise."""
+        if name in NAMES:
+            if not self._board.is_known(rolling.NOISE, str(name)):
+                return
+            self._layer = rolling.NOISE
         if name in view.AVERAGINGS:
             self._averaging = str(name)
 

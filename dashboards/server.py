@@ -26,6 +26,7 @@ from dashboards.explanations import Explanations
 from dashboards.frames import Frames
 from dashboards.hit import StreetFinder
 from dashboards.layers import LAYERS
+from dashboards.noise_day import NAMES
 from dashboards.origin import OriginView
 from dashboards.page import Session
 
@@ -101,6 +102,7 @@ def template_variables(city: City) -> dict[str, object]:
         "attribution": str(city.settings.get("city", {}).get("attribution", "")),
         "gradient": gradient,
         "groups": groups,
+        "indicators": NAMES,
         "speeds": [("max" if math.isinf(v) else f"{v:g}", view.speed_text(v)) for v in SPEEDS],
         # the map and the trends need the core alone: widgets, tables and formulas would be another 2.7 MB
         "bokeh_version": bokeh.__version__,

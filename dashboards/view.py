@@ -15,6 +15,7 @@ from dashboards.board import Alarm, Board, ModeFlow, PeopleAbove, Street
 from dashboards.control import PlayerStatus
 from dashboards.feeds import FeedHealth, FeedState
 from dashboards.layers import Layer
+from dashboards.noise_day import MEANING, NAMES
 
 State = dict[str, Any]
 
@@ -25,7 +26,7 @@ QUANTITIES = {
     "pm25": ("PM₂.₅", "µg/m³"),
     "noise": ("noise", "dB(A)"),
 }
-AVERAGINGS = {"now": "now", "1h": "1 h mean"}
+AVERAGINGS = {"now": "now", "1h": "1 h mean"} | {a: f"{text}, rolling 24 h" for a, text in NAMES.items()}
 COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 UNKNOWN = "\u2013"
 
@@ -95,8 +96,11 @@ class Clock:
         }
 
 
-def legend_state(layer: Layer, averaging: str, hours_seen: float) -> State:
-    """Legend of a layer: its title, unit and the places of the ticks on the bar."""
+def legend_state(layer: Layer, averaging: str, hours_seen: float, note: str = "", meaning: str = "") -> State:
+    """Legend of a layer: its title, unit and the places of the ticks on the bar.
+
+    ``note`` is added to the layer's own; ``meaning`` is what the averaging means, as a tooltip.
+    """
     low, high = (math.log(v) if layer.is_log else v for v in (layer.low, layer.high))
     ticks = []
     for k, tick in enumerate(layer.ticks):
@@ -108,7 +112,8 @@ def legend_state(layer: Layer, averaging: str, hours_seen: float) -> State:
         "name": layer.name,
         "title": layer.title,
         "unit": layer.unit,
-        "note": layer.note,
+        "note": " \u00b7 ".join(text for text in (layer.note, note) if text),
+        "meaning": meaning,
         "doubtful": f"accuracy below {layer.doubtful_below:g}",
         "averaging": averaging_text(averaging, hours_seen) if layer.quantity else "",
         "scale": "logarithmic" if layer.is_log else "",
@@ -222,7 +227,6 @@ class StreetView:
         s, city = street.segment, self._city
         flows = street.flows
         top = max((f.hi90 for f in flows if math.isfinite(f.hi90)), default=1.0) or 1.0
-        hour = averaging_text("1h", hours_seen)
         return {
             "segment": s,
             "id": city.segment_ids[s],
@@ -231,18 +235,26 @@ class StreetView:
             "facts": f"{city.network.length_m[s]:.0f} m · {city.speed_kmh[s]:.0f} km/h"
             f" · {city.lanes[s]:g} lane{'' if city.lanes[s] == 1 else 's'}",
             "flows": [self._flow(s, f, top) for f in flows],
-            "levels": [
-                {"label": "NO₂ now", "value": number(street.no2_now_ug_m3, 1), "unit": "µg/m³"},
-                {"label": "NO₂ 1 h", "value": number(street.no2_1h_ug_m3, 1), "unit": "µg/m³", "title": hour},
-                {"label": "PM₂.₅ now", "value": number(street.pm25_now_ug_m3, 1), "unit": "µg/m³"},
-                {"label": "Noise now", "value": number(street.noise_now_db, 1), "unit": "dB(A)"},
-                {"label": "LAeq 1 h", "value": number(street.noise_1h_db, 1), "unit": "dB(A)", "title": hour},
-                {"label": "Sound power L'W", "value": number(street.sound_power_db, 2), "unit": "dB(A)/m",
-                 "title": "A-weighted sound power level of a metre of this street, re 1 pW/m"},
-            ],
+            "levels": self._levels(street, hours_seen),
             "nox_ug_m_s": number(street.nox_ug_m_s, 2),
             "sound_power_db": street.sound_power_db,
-        }  # fmt: skip
+        }
+
+    def _levels(self, street: Street, hours_seen: float) -> list[State]:
+        hour = averaging_text("1h", hours_seen)
+        levels: list[State] = [
+            {"label": "NO₂ now", "value": number(street.no2_now_ug_m3, 1), "unit": "µg/m³"},
+            {"label": "NO₂ 1 h", "value": number(street.no2_1h_ug_m3, 1), "unit": "µg/m³", "title": hour},
+            {"label": "PM₂.₅ now", "value": number(street.pm25_now_ug_m3, 1), "unit": "µg/m³"},
+            {"label": "Noise now", "value": number(street.noise_now_db, 1), "unit": "dB(A)"},
+            {"label": "LAeq 1 h", "value": number(street.noise_1h_db, 1), "unit": "dB(A)", "title": hour},
+            *_rolling_levels(street),
+            {"label": "Sound power L'W", "value": number(street.sound_power_db, 2), "unit": "dB(A)/m",
+             "title": "A-weighted sound power level of a metre of this street, re 1 pW/m"},
+        ]  # fmt: skip
+        if math.isfinite(street.noise_lden_db):
+            levels.append({"words": "Lden, Lnight: rolling 24 h, not annual", "title": MEANING})
+        return levels
 
     def _flow(self, segment: int, flow: ModeFlow, top: float) -> State:
         return {
@@ -261,6 +273,19 @@ class StreetView:
             "age": "model" if math.isnan(flow.age_s) else duration(flow.age_s),
             "simulated": flow.simulated,
         }
+
+
+def _rolling_levels(street: Street) -> list[State]:
+    """Lden and Lnight of the last 24 hours at a street, once they are known."""
+    if not math.isfinite(street.noise_lden_db):
+        return []
+    parts = (street.noise_lday_db, street.noise_levening_db, street.noise_lnight_db)
+    texts = (f"{n}\u00a0{number(v, 1)}" for n, v in zip(("Lday", "Levening", "Lnight"), parts, strict=True))
+    title = f"Rolling 24 h: {', '.join(texts)} dB(A). {MEANING}"
+    return [
+        {"label": name, "value": number(value, 1), "unit": "dB(A)", "title": title}
+        for name, value in (("Lden", street.noise_lden_db), ("Lnight", street.noise_lnight_db))
+    ]
 
 
 def bounding_view(city: City) -> tuple[float, float, float]:

@@ -68,7 +68,7 @@
     room.state = state;
     for (const input of document.querySelectorAll("input[name=layer]")) input.checked = input.value === state.layer;
     for (const button of document.querySelectorAll("[data-averaging]"))
-      button.setAttribute("aria-pressed", String(button.dataset.averaging === state.averaging));
+      button.setAttribute("aria-pressed", String(button.dataset.averaging === state.switches[button.closest("[data-group]").dataset.group]));
     setText("n-readings", state.n_readings);
     setText("n-dead", state.n_dead_letters);
     setText("n-changed", state.n_changed_segments);
@@ -79,11 +79,14 @@
     if (changed("feeds", state.feeds)) showFeeds(state.feeds);
     if (changed("faults", state.faults)) showFaults(state.faults);
     if (changed("figures", state.figures)) showFigures(state.figures);
+    if (changed("rolling", state.rolling)) showRolling(state.rolling);
+    if (changed("noise-day", state.noise_day)) showNoiseDay(state.noise_day);
     if (changed("alarms", state.alarms)) showAlarms(state.alarms);
     if (changed("street", state.street)) showStreet(state.street);
     showWhy();
   }
   function showLegend(legend) {
+    byId("legend").title = legend.meaning;
     setText("legend-title", legend.title);
     setText("legend-averaging", legend.averaging);
     setText("legend-unit", legend.unit);
@@ -130,6 +133,35 @@
       made.title = figure.title;
       return made;
     }));
+  }
+  function showRolling(rolling) {
+    byId("rolling").title = rolling.title;
+    setText("rolling-note", rolling.note);
+    for (const { averaging, is_known: isKnown, title } of rolling.buttons) {
+      const button = byId("rolling").querySelector(`[data-averaging="${averaging}"]`);
+      button.disabled = !isKnown;
+      button.title = title;
+    }
+  }
+  function showNoiseDay(day) {
+    const host = byId("noise-day");
+    host.hidden = day === null;
+    if (day === null) return;
+    host.title = day.title;
+    const heading = element("h2", "", day.heading, " ", element("span", "", day.when));
+    if (day.reason) {
+      host.replaceChildren(heading, element("p", "reason", day.reason));
+      return;
+    }
+    const bands = element("div", "bands", null, ...day.bands.map((band) =>
+      element("div", "", null, element("b", "", band.value), element("span", "", band.label))));
+    bands.title = day.bands_title;
+    const harm = element("p", "harm", null, ...day.harm.map((part) => {
+      const made = element("span", "", null, element("b", "", part.value), ` ${part.label}`);
+      made.title = part.title;
+      return made;
+    }));
+    host.replaceChildren(heading, bands, harm);
   }
   function showAlarms(alarms) {
     const active = alarms.filter((alarm) => alarm.is_active && alarm.priority < 4).length;
@@ -227,6 +259,11 @@
   }
   function levels(items) {
     return element("div", "levels", null, ...items.map((item) => {
+      if (item.words) {
+        const words = element("p", "words", item.words);
+        words.title = item.title;
+        return words;
+      }
       const value = element("b", "", item.value);
       value.dataset.level = item.label;
       const made = element("div", "", null, element("span", "", item.label), value, element("i", "", item.unit));
@@ -372,7 +409,7 @@
     send("speed", next);
   }
   const togglePlay = () => { if (room.clock && !room.clock.finished) send(room.clock.playing ? "pause" : "play"); };
-  const toggleAveraging = () => room.state && send("averaging", room.state.averaging === "now" ? "1h" : "now");
+  const toggleAveraging = () => room.state && send("averaging", room.state.next_averaging);
   function acknowledgeFirst() {
     const alarm = room.state && room.state.alarms.find((a) => a.can_acknowledge);
     if (alarm) acknowledge(alarm, document.querySelector(`li[data-key="${CSS.escape(alarm.key)}"] .acknowledge`));

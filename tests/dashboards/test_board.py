@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agents.exposure import ExposureAgent
 from cities.pack import City
 from dashboards.board import Board, sound_power_level_db
 from dashboards.feeds import FeedState
@@ -14,7 +16,19 @@ from dashboards.raster import FieldScene, RoadScene
 from kernels.network import Mode
 from streams.observation import Observation, Source
 from streams.topics import Batch, Topic
-from tests.dashboards.town import START_MS, alarm, densities, emissions, field, full_board, make_town
+from tests.dashboards.town import (
+    NO_PEOPLE_OF_DAY,
+    START_MS,
+    X0,
+    alarm,
+    densities,
+    emissions,
+    exposure,
+    field,
+    full_board,
+    make_town,
+    noise_of_day,
+)
 
 MINUTE_MS = 60_000
 
@@ -125,6 +139,60 @@ def test_an_indicator_of_later_hours_is_forgotten_after_a_jump_back(city: City) 
     board.close(START_MS)
     board.close(START_MS - MINUTE_MS)
     assert np.isnan(board.scene(LAYERS["noise"], "lden").value).all()
+
+
+def test_an_indicator_is_known_until_all_its_tiles_are_made_unknown(city: City) -> None:
+    board = Board(city)
+    for batch in noise_of_day(city, np.full(city.grid.shape, 61.4), propagation="screened by 7 buildings"):
+        board.apply(batch)
+    board.close(START_MS)
+    assert board.is_known("noise", "lden")
+    assert (board.day_hours().seen, board.day_hours().needed) == (23.02, 24.0)
+    assert board.propagation() == "screened by 7 buildings"
+    street = board.street(0)
+    assert street.noise_lden_db == pytest.approx(61.4, abs=0.006)
+    assert street.noise_lnight_db == pytest.approx(55.0, abs=0.006)
+    nothing = field(city, "noise", np.full(city.grid.shape, np.nan), averaging="lden", hours_seen=23.4)
+    for batch in nothing[:-1]:
+        board.apply(batch)
+    board.close(START_MS + MINUTE_MS)
+    assert board.is_known("noise", "lden")
+    board.apply(nothing[-1])
+    board.close(START_MS + 2 * MINUTE_MS)
+    assert not board.is_known("noise", "lden")
+    assert math.isnan(board.street(0).noise_lden_db)
+
+
+def test_the_people_of_a_noisy_day_are_those_that_the_exposure_agent_counts(city: City) -> None:
+    settings = dict(city.settings) | {"population": {"total": 9000}}
+    agent = ExposureAgent(replace(city, settings=settings))
+    x = np.meshgrid(city.grid.x() - X0, city.grid.y())[0]
+    for batch in noise_of_day(city, 45.0 + x / 40.0):
+        agent.receive(batch)
+    board = Board(city)
+    for batch in agent.close(START_MS):
+        board.apply(batch)
+    board.close(START_MS)
+    day = board.noise_day()
+    assert day is not None
+    assert not day.reason
+    assert day.people == pytest.approx(9000, abs=1)
+    below = day.people - sum(day.people_by_lden)
+    assert min(below, *day.people_by_lden[:4]) > 0
+    assert 0.0 < day.highly_annoyed < sum(day.people_by_lden)
+    assert 0.0 < day.highly_sleep_disturbed < day.highly_annoyed
+
+
+def test_the_reason_why_a_day_is_unknown_is_kept(city: City) -> None:
+    board = Board(city)
+    assert board.noise_day() is None
+    board.apply(exposure(NO_PEOPLE_OF_DAY, key="9000"))
+    board.apply(exposure(NO_PEOPLE_OF_DAY))
+    board.close(START_MS)
+    day = board.noise_day()
+    assert day is not None
+    assert day.reason == "needs 24 h, has 3.2 h"
+    assert math.isnan(day.highly_annoyed)
 
 
 def test_a_field_that_no_page_shows_is_passed_over(city: City) -> None:

@@ -14,7 +14,19 @@ from PIL import Image
 
 from kernels.network import Mode
 from tests.dashboards.conftest import Room
-from tests.dashboards.town import FAULT, SCRIPT_NAME, START_MS, alarm, densities, emissions
+from tests.dashboards.town import (
+    FAULT,
+    NO_PEOPLE_OF_DAY,
+    PEOPLE_OF_DAY,
+    SCRIPT_NAME,
+    START_MS,
+    alarm,
+    densities,
+    emissions,
+    exposure,
+    field,
+    noise_of_day,
+)
 
 pytestmark = pytest.mark.browser
 OpenPage = Callable[..., Any]
@@ -89,6 +101,45 @@ def test_a_layer_is_switched_by_its_button_and_by_its_key(open_page: OpenPage) -
     page.keyboard.press("9")
     wait_for_state(page, 's.averaging === "1h"')
     assert page.locator("#legend-averaging").inner_text() == "1 h mean (needs 1 h, has 0.3 h)"
+
+
+def test_the_noise_of_a_day_can_be_chosen_once_it_is_known_and_is_no_annual_mean(
+    room: Room, open_page: OpenPage
+) -> None:
+    waiting = field(
+        room.city, "noise", np.full(room.city.grid.shape, 55.0),
+        hours_seen_24h=3.24, hours_needed_24h=24.0, propagation="open ground: no buildings in this pack",
+    )  # fmt: skip
+    for batch in (*waiting, exposure(NO_PEOPLE_OF_DAY)):
+        room.board.apply(batch)
+    room.board.close(START_MS + 60_000)
+    page = open_page("?segment=sn")
+    lden = page.get_by_role("button", name="Lden")
+    assert lden.is_disabled()
+    assert page.locator("#rolling-note").inner_text() == "needs 24 h, has 3.2 h"
+    assert page.locator("#noise-day .reason").text_content() == "needs 24 h, has 3.2 h"
+    page.keyboard.press("8")
+    wait_for_state(page, 's.layer === "noise"')
+    assert page.locator("#legend-note").inner_text().endswith("open ground: no buildings in this pack")
+    page.keyboard.press("6")
+    wait_for_state(page, 's.layer === "no2"')
+
+    for batch in (*noise_of_day(room.city, np.full(room.city.grid.shape, 61.4)), exposure(PEOPLE_OF_DAY)):
+        room.board.apply(batch)
+    room.board.close(START_MS + 120_000)
+    wait_for_state(page, "s.version === 3")
+    lden.click()
+    wait_for_state(page, 's.layer === "noise" && s.averaging === "lden"')
+    assert page.locator("#legend-averaging").inner_text() == "Lden, rolling 24 h"
+    assert "not the annual mean of 2002/49/EC" in page.locator("#legend").get_attribute("title")
+    assert page.locator('[data-group="Air"] [aria-pressed="true"]').inner_text() == "now"
+    assert page.locator('[data-level="Lden"]').text_content() == "61.4"
+    page.keyboard.press("9")
+    wait_for_state(page, 's.averaging === "lnight"')
+    page.keyboard.press("Escape")
+    wait_for_state(page, "s.street === null")
+    assert page.locator("#noise-day .bands b").all_inner_texts()[-1] == "43"
+    assert "987 highly sleep-disturbed" in page.locator("#noise-day .harm").inner_text()
 
 
 def test_a_street_whose_flow_rises_changes_colour_and_no_other_does(room: Room, open_page: OpenPage) -> None:
@@ -306,12 +357,19 @@ def test_a_silent_server_greys_the_map(
 
 def test_everything_fits_on_the_screen(room: Room, chromium: Any) -> None:
     room.control.in_fault.append(FAULT)
-    for width, height in ((1920, 1080), (1600, 900), (1366, 768), (1280, 800)):
+    screened = "screened by 9,812 buildings; reflections of first order"
+    lden_db = np.full(room.city.grid.shape, 61.4)
+    for batch in (*noise_of_day(room.city, lden_db, propagation=screened), exposure(PEOPLE_OF_DAY)):
+        room.board.apply(batch)
+    room.board.close(START_MS)
+    for width, height in ((1920, 1080), (1600, 900), (1366, 768), (1280, 800), (1280, 720)):
         page = chromium.new_page(viewport={"width": width, "height": height})
-        page.goto(f"{room.address}/ops?segment=we")
+        page.goto(f"{room.address}/ops?segment=we&layer=noise")
         page.wait_for_function(DRAWN, timeout=60_000)
         page.locator("#why-body .sum").wait_for()
         page.locator("#origin .sum").wait_for()
+        page.get_by_role("button", name="Lden").click()
+        wait_for_state(page, 's.averaging === "lden"')
         overflow = page.evaluate(
             "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
         )

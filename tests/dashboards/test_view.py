@@ -5,10 +5,12 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cities.pack import City
 from dashboards.layers import LAYERS
+from dashboards.noise_day import MEANING
 from dashboards.view import (
     Clock,
     StreetView,
@@ -21,7 +23,17 @@ from dashboards.view import (
     legend_state,
     number,
 )
-from tests.dashboards.town import SCRIPT_NAME, START_MS, X0, Y0, Status, alarm, full_board, make_town
+from tests.dashboards.town import (
+    SCRIPT_NAME,
+    START_MS,
+    X0,
+    Y0,
+    Status,
+    alarm,
+    full_board,
+    make_town,
+    noise_of_day,
+)
 
 
 @pytest.fixture
@@ -110,6 +122,32 @@ def test_a_street_shows_flows_with_heading_and_levels(city: City) -> None:
     levels = {level["label"]: level["value"] for level in state["levels"]}
     assert levels["Sound power L'W"] == "76.02"  # 10 lg(4000 x 1e4)
     assert levels["NO₂ now"] == "45.1"
+    assert "Lden" not in levels
+
+
+def test_a_street_shows_lden_beside_the_hour_once_it_is_known_and_says_that_it_is_no_annual_mean(
+    city: City,
+) -> None:
+    board = full_board(city)
+    for batch in noise_of_day(city, np.full(city.grid.shape, 61.4)):
+        board.apply(batch)
+    board.close(START_MS + 60_000)
+    levels = StreetView(city).state(board.street(0), 1.0)["levels"]
+    labels = [level.get("label") for level in levels]
+    assert labels.index("Lden") == labels.index("LAeq 1 h") + 1
+    lden = levels[labels.index("Lden")]
+    assert (lden["value"], lden["unit"]) == ("61.4", "dB(A)")
+    assert "Lday\u00a055.0, Levening\u00a055.0, Lnight\u00a055.0 dB(A)" in lden["title"]
+    assert lden["title"].endswith(MEANING)
+    assert levels[-1]["words"] == "Lden, Lnight: rolling 24 h, not annual"
+
+
+def test_the_legend_of_an_indicator_says_over_what_it_is_taken() -> None:
+    state = legend_state(LAYERS["noise"], "lden", math.nan, "open ground", MEANING)
+    assert state["averaging"] == "Lden, rolling 24 h"
+    assert state["note"] == "CNOSSOS-EU, 4 m \u00b7 open ground"
+    assert "not the annual mean of 2002/49/EC" in state["meaning"]
+    assert legend_state(LAYERS["noise"], "now", math.nan)["meaning"] == ""
 
 
 @pytest.mark.parametrize(("segment", "heading"), [(0, "E"), (1, "N"), (2, "NE")])

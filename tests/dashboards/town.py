@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -197,9 +197,15 @@ def emissions(power: int, *, nox: int = 1 << 20, n: int = 3, at_ms: int = START_
 
 
 def field(
-    city: City, quantity: str, values: NDArray[np.float64], *, averaging: str = "now", hours_seen: float = 0.3
+    city: City,
+    quantity: str,
+    values: NDArray[np.float64],
+    *,
+    averaging: str = "now",
+    hours_seen: float = 0.3,
+    **more: object,
 ) -> list[Batch]:
-    """Tiles of a field; NaN becomes unknown."""
+    """Tiles of a field; NaN becomes unknown. ``more`` are attributes."""
     scale, offset = 0.01, -20.0 if quantity == "noise" else 0.0
     batches = []
     for row, column in city.grid.tiles():
@@ -208,7 +214,7 @@ def field(
         attributes = {
             "scale": scale, "offset": offset, "unit": "", "rows": part.shape[0], "columns": part.shape[1],
             "accuracy": 0.7, "simulated": True, "hours_seen": hours_seen,
-            "cells_updated": 7 if (row, column) == (0, 0) else 0,
+            "cells_updated": 7 if (row, column) == (0, 0) else 0, **more,
         }  # fmt: skip
         batches.append(
             Batch(
@@ -220,6 +226,50 @@ def field(
             )
         )
     return batches
+
+
+def noise_of_day(city: City, lden_db: NDArray[np.float64], *, propagation: str = "") -> list[Batch]:
+    """Noise of the last 24 hours once these have been seen: made from Lden as of a constant level."""
+    lday_db = lden_db - 6.4
+    batches = field(
+        city, "noise", lday_db, hours_seen_24h=23.02, hours_needed_24h=24.0, propagation=propagation
+    )
+    for averaging, values in (
+        ("lday", lday_db), ("levening", lday_db), ("lnight", lday_db), ("lden", lden_db),
+    ):  # fmt: skip
+        batches += field(
+            city,
+            "noise",
+            values,
+            averaging=averaging,
+            hours_seen=24.0,
+            hours_needed=24.0,
+            propagation=propagation,
+        )
+    return batches
+
+
+PEOPLE_OF_DAY = {
+    "indicator": "rolling 24 h", "hours_seen": 24.0, "hours_needed": 24.0, "people_lden": 25400.0,
+    "people_lnight": 25400.0, "lden_from_db": [55.0, 60.0, 65.0, 70.0, 75.0],
+    "lnight_from_db": [50.0, 55.0, 60.0, 65.0, 70.0], "people_by_lden": [6030.0, 5210.0, 3450.0, 1204.0, 43.0],
+    "people_by_lnight": [4000.0, 3000.0, 2000.0, 500.0, 1.0], "highly_annoyed": 2567.0,
+    "highly_sleep_disturbed": 987.0, "accuracy_lden": 0.61, "accuracy_lnight": None, "method": "",
+}  # fmt: skip
+NO_PEOPLE_OF_DAY = {
+    "indicator": "rolling 24 h", "hours_seen": 3.2, "hours_needed": 24.0, "reason": "needs 24 h, has 3.2 h",
+}  # fmt: skip
+
+
+def exposure(noise_24h: Mapping[str, object] | None = None, *, key: str = "all") -> Batch:
+    """One line of exposure, and what is told of the noise of the last 24 hours."""
+    columns = {
+        "quantity": np.array(["no2"]), "averaging": np.array(["now"]), "threshold": np.array([40.0]),
+        "people_above": np.array([345.0]), "people": np.array([1000.0]), "mean": np.array([20.0]),
+        "p95": np.array([30.0]), "accuracy": np.array([0.7]),
+    }  # fmt: skip
+    attributes = {} if noise_24h is None else {"noise_24h": dict(noise_24h)}
+    return Batch(Topic.EXPOSURE, key, START_MS, columns, attributes=attributes)
 
 
 def alarm(
