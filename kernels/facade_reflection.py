@@ -91,7 +91,7 @@ def index_faces(obstacles: Obstacles, clusters: RoadClusters, reflected: NDArray
     )  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def _distance(x: float, y: float, edge: NDArray[np.float64], k: int) -> float:
     """From a point to a face."""
     ex, ey = edge[k, 2] - edge[k, 0], edge[k, 3] - edge[k, 1]
@@ -144,14 +144,14 @@ def _list_near_pieces(
                 at[i] += 1
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def _before(x: float, y: float, edge: NDArray[np.float64], k: int) -> float:
     """How far a point lies before a face, negative behind it."""
     ex, ey = edge[k, 2] - edge[k, 0], edge[k, 3] - edge[k, 1]
     return ((x - edge[k, 0]) * ey - (y - edge[k, 1]) * ex) / np.sqrt(ex * ex + ey * ey)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def near_faces(faces: Faces, x: float, y: float, found: NDArray[np.int32], image: NDArray[np.float64]) -> int:
     """Faces near a receptor and turned to it, and its images in them.
 
@@ -169,11 +169,11 @@ def near_faces(faces: Faces, x: float, y: float, found: NDArray[np.int32], image
     int
         Their number.
     """
-    edge = faces.edge
+    edge, face = faces.edge, faces.face
     cell = int(y / _CELL_M) * faces.n_columns + int(x / _CELL_M)
     n = 0
     for e in range(faces.start[cell], faces.start[cell + 1]):
-        k = faces.face[e]
+        k = face[e]
         ex, ey = edge[k, 2] - edge[k, 0], edge[k, 3] - edge[k, 1]
         twice = 2.0 * ((x - edge[k, 0]) * ey - (y - edge[k, 1]) * ex) / (ex * ex + ey * ey)
         if twice > 0.0 and n < found.size:
@@ -183,7 +183,7 @@ def near_faces(faces: Faces, x: float, y: float, found: NDArray[np.int32], image
     return n
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def place_of_reflection(
     edge: NDArray[np.float64], k: int, image_x: float, image_y: float, x: float, y: float
 ) -> tuple[float, float, float]:

@@ -134,7 +134,7 @@ def _list_edges(
                 at[cell] += 1
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def ground_height(obstacles: Obstacles, x: float, y: float) -> float:
     """Height of the terrain above the datum, bilinear within a cell; x and y relative to the origin [m]."""
     ground = obstacles.ground
@@ -149,7 +149,7 @@ def ground_height(obstacles: Obstacles, x: float, y: float) -> float:
     return south * (1.0 - v) + north * v
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def is_indoors(obstacles: Obstacles, x: float, y: float) -> bool:
     """Whether a point lies within a building; x and y relative to the origin [m]."""
     row = int(y / obstacles.cell_m)

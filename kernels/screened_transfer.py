@@ -241,7 +241,13 @@ def _tile(
     bits = sums.view(np.int32)
     nodes = np.empty(4096, dtype=np.int32)
     ox, oy = obstacles.origin[0], obstacles.origin[1]
-    points, length_m = clusters.points, clusters.length_m
+    # taken out of their tuples once: each access would count references
+    points, length_m, segment = clusters.points, clusters.length_m, clusters.segment
+    representative, node_radius, node_reach = clusters.representative, clusters.radius_m, clusters.reach_m
+    node_watts, node_begin, node_end = clusters.watts, clusters.begin, clusters.end
+    child_begin, child_ends = clusters.child_begin, clusters.child_end
+    face_edge, piece_start, piece_face = faces.edge, faces.piece_start, faces.piece_face
+    groups, height_m = air.groups, air.receptor_height_m
     heard = np.empty(_MAX_HEARD, dtype=np.int32)  # nodes of the sources of a receptor, and where they stand
     heard_at = np.empty((_MAX_HEARD, 4))
     near = np.empty(_MAX_FACES, dtype=np.int32)
@@ -257,12 +263,12 @@ def _tile(
             # unscreened, from all roads: who brings more of it is heard at more points
             expected = 0.0
             for top in tops:
-                piece = clusters.representative[top]
+                piece = representative[top]
                 dx, dy = points[piece, 2] - rx, points[piece, 3] - ry
                 distance2 = dx * dx + dy * dy
-                if np.sqrt(distance2) <= clusters.reach_m[top] + clusters.radius_m[top]:
-                    radius = clusters.radius_m[top]
-                    expected += clusters.watts[top] / (distance2 + radius * radius + _SOFT_M2)
+                if np.sqrt(distance2) <= node_reach[top] + node_radius[top]:
+                    radius = node_radius[top]
+                    expected += node_watts[top] / (distance2 + radius * radius + _SOFT_M2)
             per_expected = 1.0 / (fineness * expected) if expected > 0.0 else 0.0
             for top in tops:
                 nodes[0] = top
@@ -270,18 +276,18 @@ def _tile(
                 while n_nodes > 0:
                     n_nodes -= 1
                     node = nodes[n_nodes]
-                    piece = clusters.representative[node]
+                    piece = representative[node]
                     dx, dy = points[piece, 2] - rx, points[piece, 3] - ry
                     distance = np.sqrt(dx * dx + dy * dy)
-                    radius = clusters.radius_m[node]
-                    if distance - radius > clusters.reach_m[node]:
+                    radius = node_radius[node]
+                    if distance - radius > node_reach[node]:
                         continue
-                    begin, end = clusters.begin[node], clusters.end[node]
-                    child, child_end = clusters.child_begin[node], clusters.child_end[node]
-                    slant2 = distance * distance + air.receptor_height_m * air.receptor_height_m
+                    begin, end = node_begin[node], node_end[node]
+                    child, child_end = child_begin[node], child_ends[node]
+                    slant2 = distance * distance + height_m * height_m
                     slant = np.sqrt(slant2)
                     extent = (2.0 * radius + length_m[piece]) / slant
-                    spread = extent * clusters.watts[node] / slant2 * per_expected
+                    spread = extent * node_watts[node] / slant2 * per_expected
                     # a cluster of a cluster: it is that one
                     if child < child_end and (
                         child_end - child == 1
@@ -294,7 +300,7 @@ def _tile(
                         continue
                     is_heard = False
                     for k in range(begin, end):
-                        s = clusters.segment[k]
+                        s = segment[k]
                         if wanted[s]:
                             u, v = points[k, 2] - rx, points[k, 3] - ry
                             if u * u + v * v <= reach2[s]:
@@ -316,8 +322,8 @@ def _tile(
                             counts[2] += 1
                             continue
                         n_touched, watts = _share_out(
-                            clusters, begin, end, n_parts, rx, ry, sx, sy, air, reach2, slot, wanted, power,
-                            energy, sums, touched, n_touched,
+                            points, length_m, segment, groups, begin, end, n_parts, rx, ry, sx, sy,
+                            height_m, reach2, slot, wanted, power, energy, sums, touched, n_touched,
                         )  # fmt: skip
                         if is_reflecting and n_heard < _MAX_HEARD:
                             heard[n_heard] = node
@@ -332,13 +338,13 @@ def _tile(
                 for h in range(n_heard):
                     node = heard[h]
                     sx, sy, watts = heard_at[h, 0], heard_at[h, 1], heard_at[h, 3]
-                    piece = clusters.representative[node]
-                    first, last = faces.piece_start[piece], faces.piece_start[piece + 1]
+                    piece = representative[node]
+                    first, last = piece_start[piece], piece_start[piece + 1]
                     for i in range(n_near + last - first):
                         if i < n_near:
                             face = near[i]
                             ix, iy = image[i, 0], image[i, 1]
-                            px, py, share = place_of_reflection(faces.edge, face, ix, iy, sx - ox, sy - oy)
+                            px, py, share = place_of_reflection(face_edge, face, ix, iy, sx - ox, sy - oy)
                             if share < 0.0:
                                 continue
                             run2 = (sx - ox - ix) * (sx - ox - ix) + (sy - oy - iy) * (sy - oy - iy)
@@ -346,12 +352,12 @@ def _tile(
                                 continue
                             share = 1.0 - share
                         else:
-                            face = faces.piece_face[first + i - n_near]
-                            ax, ay = faces.edge[face, 0], faces.edge[face, 1]
-                            ex, ey = faces.edge[face, 2] - ax, faces.edge[face, 3] - ay
+                            face = piece_face[first + i - n_near]
+                            ax, ay = face_edge[face, 0], face_edge[face, 1]
+                            ex, ey = face_edge[face, 2] - ax, face_edge[face, 3] - ay
                             twice = 2.0 * ((sx - ox - ax) * ey - (sy - oy - ay) * ex) / (ex * ex + ey * ey)
                             ix, iy = sx - ox - twice * ey, sy - oy + twice * ex
-                            px, py, share = place_of_reflection(faces.edge, face, ix, iy, rx - ox, ry - oy)
+                            px, py, share = place_of_reflection(face_edge, face, ix, iy, rx - ox, ry - oy)
                             if share < 0.0:
                                 continue
                             run2 = (rx - ox - ix) * (rx - ox - ix) + (ry - oy - iy) * (ry - oy - iy)
@@ -369,10 +375,10 @@ def _tile(
                         ):  # fmt: skip
                             counts[2] += 1
                             continue
-                        begin, end = clusters.begin[node], clusters.end[node]
+                        begin, end = node_begin[node], node_end[node]
                         n_touched, _ = _share_out(
-                            clusters, begin, end, heard_at[h, 2], rx, ry, sx, sy, air, reach2, slot, wanted,
-                            power, energy, sums, touched, n_touched,
+                            points, length_m, segment, groups, begin, end, heard_at[h, 2], rx, ry, sx, sy,
+                            height_m, reach2, slot, wanted, power, energy, sums, touched, n_touched,
                         )  # fmt: skip
             for i in range(n_touched):
                 p = touched[i]
@@ -387,9 +393,12 @@ def _tile(
                     sums[p, group] = 0.0
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def _share_out(
-    clusters: RoadClusters,
+    points: NDArray[np.float64],
+    length_m: NDArray[np.float64],
+    segment: NDArray[np.int32],
+    groups: NDArray[np.float64],
     begin: int,
     end: int,
     n_parts: float,
@@ -397,7 +406,7 @@ def _share_out(
     ry: float,
     sx: float,
     sy: float,
-    air: Air,
+    height_m: float,
     reach2: NDArray[np.float64],
     slot: NDArray[np.int32],
     wanted: NDArray[np.bool_],
@@ -416,17 +425,17 @@ def _share_out(
         Sound power at capacity of all pieces, also of those that are not wanted.
     """
     base2 = (sx - rx) * (sx - rx) + (sy - ry) * (sy - ry)
-    rise2 = air.receptor_height_m * air.receptor_height_m
+    rise2 = height_m * height_m
     at = int(np.sqrt(base2 + rise2) / _AIR_STEP_M + 0.5)
     watts = 0.0
     for k in range(begin, end):
-        s = clusters.segment[k]
-        u, v = clusters.points[k, 2] - rx, clusters.points[k, 3] - ry
+        s = segment[k]
+        u, v = points[k, 2] - rx, points[k, 3] - ry
         here2 = u * u + v * v
         p = slot[s]
         if here2 > reach2[s] or p < 0:
             continue
-        part = clusters.length_m[k] / n_parts
+        part = length_m[k] / n_parts
         watts += part * power[s]
         if not wanted[s]:
             continue
@@ -442,12 +451,12 @@ def _share_out(
             own = int(np.sqrt(here2) / _AIR_STEP_M + 0.5)
             part *= (base2 + rise2) / here2
             for group in range(N_GROUPS):
-                air_share = air.groups[own, group] / air.groups[at, group]
+                air_share = groups[own, group] / groups[at, group]
                 sums[p, group] += np.float32(part * energy[group] * air_share)
     return n_touched, watts
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def _along(points: NDArray[np.float64], piece: int, share: float) -> tuple[float, float]:
     """Point of a piece at a share of its length, over its middle."""
     first = 0 if share < 0.5 else 2
@@ -458,7 +467,7 @@ def _along(points: NDArray[np.float64], piece: int, share: float) -> tuple[float
     )
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def _path_energy(
     obstacles: Obstacles,
     air: Air,
@@ -490,7 +499,7 @@ def _path_energy(
     return True
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def _reflected_energy(
     obstacles: Obstacles,
     air: Air,
@@ -542,7 +551,7 @@ def _reflected_energy(
     return True
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def _add_up(
     air: Air,
     run: float,
@@ -559,8 +568,9 @@ def _add_up(
     sector = int(np.floor(np.arctan2(east, north) * (N_SECTORS / (2.0 * np.pi)) + 0.5)) % N_SECTORS
     p = air.p_favourable[sector]
     per_distance2 = 1.0 / distance2
+    bands = air.bands
     for group in range(N_GROUPS):
         energy[group] = 0.0
     for b in range(N_BANDS):
         both = p * favourable[0, b] + (1.0 - p) * homogeneous[0, b]
-        energy[_GROUP_OF_BAND[b]] += both * air.bands[at, b] * per_distance2
+        energy[_GROUP_OF_BAND[b]] += both * bands[at, b] * per_distance2
