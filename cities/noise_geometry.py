@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from cities.importers.osm_tags import UNKNOWN_HEIGHT_M
-from cities.pack import City, CityError, read_features
+from cities.pack import City, CityError, degrees_fault, read_features
 from kernels.obstacles import CELL_M, Obstacles, index_obstacles
 
 BUILDINGS, BARRIERS, LAND_COVER, TERRAIN = (
@@ -195,6 +195,8 @@ def _polygon(geometry: Mapping[str, Any], name: str) -> Any:
         raise CityError(
             f"{BUILDINGS}: building {name}: coordinates: expected rings of four or more positions ({error})"
         ) from error
+    if fault := next((told for part in rings for ring in part if (told := degrees_fault(ring))), ""):
+        raise CityError(f"{BUILDINGS}: building {name}: coordinates: {fault}")
     return polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
 
 
@@ -264,7 +266,8 @@ def _base_m(shape: Any, origin: tuple[float, float], ground: NDArray[np.float32]
     """Mean height of the terrain at the corners of a shape [m]."""
     if ground is None:
         return 0.0
-    xy = (shapely.get_coordinates(shape) - np.array(origin)) / CELL_M
+    corners = np.unique(shapely.get_coordinates(shape), axis=0)  # a ring ends where it begins
+    xy = (corners - np.array(origin)) / CELL_M
     column = np.clip(xy[:, 0].round().astype(int), 0, ground.shape[1] - 1)
     row = np.clip(xy[:, 1].round().astype(int), 0, ground.shape[0] - 1)
     return float(ground[row, column].mean())
