@@ -394,9 +394,9 @@ def _read(folder: Path, plan: _Plan, setting: Setting) -> NoiseTransfers:
         patches = replace(plan.layout, n_cells=index["n_cells"], codes=codes)
         bits = float(index["headroom_bits"])
     n_indoors, geometry = int(plan.is_indoors.sum()), plan.geometry
-    kind = f"screened by {geometry.n_buildings:,} buildings"
-    if geometry.n_barriers:
-        kind += f" and {geometry.n_barriers:,} screens"
+    counted = ((geometry.n_buildings, "buildings"), (geometry.n_barriers, "screens"))
+    things = " and ".join(f"{n:,} {what}" for n, what in counted if n)
+    kind = f"screened by {things}" if things else "no buildings in this pack"
     if plan.geometry.obstacles.ground.size > 1:
         kind += ", over terrain"
     kind += "; reflections of first order" if plan.faces is not None else "; no reflections"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 from cities.pack import City, CityError, load_city
 from kernels.transfer import OPEN_GROUND, NoiseTransfers
@@ -174,9 +175,27 @@ def test_a_barrier_screens_the_road_behind_it(tmp_path: Path) -> None:
     folder = tmp_path / "toy"
     open_ground = prepare_noise(write_city(folder))
     transfers = prepare_noise(write(folder, [wall], "barriers.geojson"))
-    assert transfers.kind == "screened by 0 buildings and 1 screens; reflections of first order"
+    assert transfers.kind == "screened by 1 screens; reflections of first order"
     behind = np.s_[5:8, 16:24]
     assert (10.0 * np.log10(energy(open_ground, 0) / energy(transfers, 0))[behind] > 4.0).all()
+
+
+def test_level_terrain_without_buildings_is_the_open_ground(tmp_path: Path) -> None:
+    city = write_city(tmp_path / "toy")
+    open_ground = prepare_noise(city)
+    transform = rasterio.transform.from_origin(499_000.0, 5_402_000.0, 50.0, 50.0)
+    with rasterio.open(
+        city.folder / "terrain.tif", "w", driver="GTiff", width=60, height=60, count=1, dtype="float32",
+        crs=city.crs, transform=transform,
+    ) as raster:  # fmt: skip
+        raster.write(np.full((60, 60), 372.0, dtype=np.float32), 1)
+    transfers = prepare_noise(city)
+    assert transfers.kind == "no buildings in this pack, over terrain; reflections of first order"
+    for segment in range(3):
+        one, other = energy(transfers, segment), energy(open_ground, segment)
+        both = (one > 0.0) & (other > 0.0)
+        assert both.mean() > 0.5
+        assert np.abs(10.0 * np.log10(one[both] / other[both])).max() < 0.6
 
 
 def test_outlines_and_heights_are_repaired_assumed_and_counted(tmp_path: Path) -> None:
