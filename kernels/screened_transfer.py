@@ -35,8 +35,8 @@ N_SECTORS = 16
 # 0.5 dB at the worst, and saves 17 of 120 reflected paths at each (with 1e-2: 0.06, 0.36, 1.0 dB and 50).
 PRUNE = 3e-3
 _MOST_OF_A_PATH = 10.0 ** (-1.1 + 0.6)
-_MAX_HEARD = 4096
-_MAX_FACES = 4096
+_MAX_HEARD = 8192  # sources of a receptor
+_MAX_FACES = 8192  # near a receptor
 _AIR_STEP_M = 0.5
 _SHARE_OF_GROUP = group_shares()
 _GROUP_OF_BAND = np.array([g for g, bands in enumerate(BAND_GROUPS) for _ in bands])
@@ -155,7 +155,8 @@ def screened_tile(
     Returns
     -------
     (4,) int64
-        Direct paths, receptors, paths that were too long to be written down, reflected paths.
+        Direct paths, receptors, what there was no room for (walls of a path, sources or faces of a receptor),
+        reflected paths.
     """
     x0, y0 = grid_origin[0] + tile.column * step_m, grid_origin[1] + tile.row * step_m
     x1, y1 = grid_origin[0] + tile.column_end * step_m, grid_origin[1] + tile.row_end * step_m
@@ -239,7 +240,6 @@ def _tile(
 ) -> None:
     lowest, highest = (127 - 40) << MANTISSA_BITS, ((127 + 1) << MANTISSA_BITS) - 1
     bits = sums.view(np.int32)
-    nodes = np.empty(4096, dtype=np.int32)
     ox, oy = obstacles.origin[0], obstacles.origin[1]
     # taken out of their tuples once: each access would count references
     points, length_m, segment = clusters.points, clusters.length_m, clusters.segment
@@ -248,6 +248,7 @@ def _tile(
     child_begin, child_ends = clusters.child_begin, clusters.child_end
     face_edge, piece_start, piece_face = faces.edge, faces.piece_start, faces.piece_face
     groups, height_m = air.groups, air.receptor_height_m
+    nodes = np.empty(representative.size + 1, dtype=np.int32)
     heard = np.empty(_MAX_HEARD, dtype=np.int32)  # nodes of the sources of a receptor, and where they stand
     heard_at = np.empty((_MAX_HEARD, 4))
     near = np.empty(_MAX_FACES, dtype=np.int32)
@@ -325,7 +326,9 @@ def _tile(
                             points, length_m, segment, groups, begin, end, n_parts, rx, ry, sx, sy,
                             height_m, reach2, slot, wanted, power, energy, sums, touched, n_touched,
                         )  # fmt: skip
-                        if is_reflecting and n_heard < _MAX_HEARD:
+                        if is_reflecting and n_heard == _MAX_HEARD:
+                            counts[2] += 1
+                        elif is_reflecting:
                             heard[n_heard] = node
                             heard_at[n_heard, 0], heard_at[n_heard, 1] = sx, sy
                             heard_at[n_heard, 2], heard_at[n_heard, 3] = n_parts, watts
@@ -334,6 +337,7 @@ def _tile(
                                 total += watts * _SHARE_OF_GROUP[group] * energy[group]
             if is_reflecting:
                 n_near = near_faces(faces, rx - ox, ry - oy, near, image)
+                counts[2] += n_near == _MAX_FACES
                 least = prune * total
                 for h in range(n_heard):
                     node = heard[h]

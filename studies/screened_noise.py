@@ -20,7 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cities.cache import Progress, cache_folder, content_key
-from cities.noise_geometry import NoiseGeometry, read_noise_geometry
+from cities.noise_geometry import BUILDINGS, NoiseGeometry, read_noise_geometry
 from cities.pack import City, CityError
 from kernels.facade_reflection import NEAR_M, Faces, index_faces
 from kernels.noise_field import headroom_bits
@@ -262,7 +262,8 @@ def _build(part: Path, plan: _Plan, progress: Progress) -> None:
         save()
     if counts[2]:
         raise CityError(
-            f"noise: {counts[2]} of {counts[0]} paths cross too many walls to be kept; simplify the outlines"
+            f"{BUILDINGS}: {counts[2]} of {counts[0] + counts[3]} paths meet more walls than fit; "
+            "simplify the outlines"
         )
     codes.flush()
     n_cells = np.zeros(plan.layout.segment.size, dtype=np.int64)
