@@ -333,7 +333,7 @@ def _take_over(
     if plan.faces is not None:  # which reflections count depends on all that is heard at a receptor
         wanted = np.logical_and(on_tile, np.asarray(wanted.any(axis=1))[:, None])
     share = wanted.sum() / max(on_tile.sum(), 1)
-    progress(f"{_TASK}: {n_changed} buildings changed, {share:.0%} of the transfers are made again", 0.0)
+    progress(f"{_TASK}: {n_changed} outlines gone or new, {share:.0%} of the transfers are made again", 0.0)
     return wanted
 
 

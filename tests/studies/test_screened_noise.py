@@ -140,7 +140,7 @@ def test_only_what_a_new_building_can_touch_is_made_again(tmp_path: Path, cache:
         told: list[str] = []
         after = prepare_noise(write(folder, new), lambda what, _: told.append(what))  # noqa: B023
         (line,) = {what for what in told if "made again" in what}
-        assert "1 buildings changed" in line
+        assert "1 outlines gone or new" in line
         share = int(line.split(", ")[1].split("%")[0])
         assert 0 < share < 100
         kept_codes = after.patches.codes.copy()
