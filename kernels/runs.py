@@ -107,7 +107,7 @@ def in_parts(work: Callable[[int, int], object], n: int) -> list[object]:
     edges = np.unique(np.linspace(0, n, PARTS + 1).astype(int)).tolist()
     if n_threads() == 1 or len(edges) < 3:
         return [work(low, high) for low, high in pairwise(edges)]
-    # threads are kept: starting them costs as much as a small update; a forked process has none of its parent's
+    # threads are kept, for starting them costs as much as a small update; a fork has none of its parent's
     if os.getpid() not in _pools:
         _pools[os.getpid()] = ThreadPoolExecutor(n_threads(), thread_name_prefix="columns")
     return list(_pools[os.getpid()].map(work, edges[:-1], edges[1:]))
