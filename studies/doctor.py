@@ -13,7 +13,9 @@ from pathlib import Path
 
 from cities.cache import cache_folder
 from cities.dispersion import Model, Why, dispersion_of
+from cities.noise_geometry import has_obstacles, read_noise_geometry
 from cities.pack import find_city, load_city
+from cities.road_noise import coefficients_of
 from cities.wind_rose import annual_wind
 from streams.recording import read_recording
 
@@ -42,6 +44,7 @@ def examine(city: str, port: int) -> list[Finding]:
         ("port", lambda: _port(port)),
         ("city pack", lambda: _city(city)),
         ("air", lambda: _air(city)),
+        ("noise", lambda: _noise(city)),
         ("recording", lambda: _recording(city)),
     ]
     findings = []
@@ -119,6 +122,19 @@ def _air(name: str) -> str:
         f"{sum(Why.TYPE_ASSUMED in why for why in flags)} of them of an assumed type; "
         f"{len(outside)} outside the validity of their method{told}"
     )
+
+
+def _noise(name: str) -> str:
+    city = load_city(find_city(name))
+    coefficients = coefficients_of(city).name
+    if not has_obstacles(city.folder):
+        return f"open ground: no buildings, screens or terrain in this pack; coefficients {coefficients}"
+    geometry = read_noise_geometry(city, float(city.settings.get("noise", {}).get("ground_factor", 0.5)))
+    counts = (
+        f"screened by {geometry.n_buildings} buildings ({geometry.n_derived} of a derived height, "
+        f"{geometry.n_repaired} repaired) and {geometry.n_barriers} screens; coefficients {coefficients}"
+    )
+    return "; ".join((counts, *geometry.findings))
 
 
 def _recording(name: str) -> str:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 
+from pyproj import Transformer
+
 from studies.doctor import examine
+from tests.toy import CRS, X0, Y0
 
 
 def _air(folder):
@@ -27,3 +30,28 @@ def test_the_doctor_names_segments_outside_their_method_and_a_bad_property(toy_f
     found = _air(toy_folder)
     assert not found.is_well
     assert f"segment {side['id']}: elevation_m: got 'high'" in found.text
+
+
+def test_the_doctor_says_what_screens_the_noise_and_what_was_assumed(toy_folder):
+    def noise():
+        return next(f for f in examine(str(toy_folder), 0) if f.subject == "noise")
+
+    assert noise().text.startswith("open ground: no buildings, screens or terrain in this pack")
+    to_lonlat = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
+    corners = [(100, 100), (120, 100), (120, 130), (100, 130), (100, 100)]
+    ring = [list(to_lonlat.transform(X0 + x, Y0 + y)) for x, y in corners]
+    house = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"id": "house 7"},
+    }
+    collection = {"type": "FeatureCollection", "features": [house]}
+    (toy_folder / "buildings.geojson").write_text(json.dumps(collection))
+    found = noise()
+    assert found.is_well
+    assert found.text.startswith("screened by 1 buildings (1 of a derived height, 0 repaired) and 0 screens")
+    assert "house 7" in found.text
+    house["geometry"]["type"] = "Blob"
+    (toy_folder / "buildings.geojson").write_text(json.dumps(collection))
+    assert not noise().is_well
+    assert "house 7" in noise().text
