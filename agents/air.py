@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from agents.emission import NO_WEATHER, WeatherOrder
 from cities.cache import zeros
-from cities.dispersion import dispersion_of
+from cities.dispersion import double_count_of
 from cities.pack import City, CityError
 from kernels.air_columns import AirColumns, RoadColumns, road_columns
 from kernels.air_explanation import Contributor, contributions_at, strongest
@@ -304,7 +304,7 @@ def background_of(city: City) -> Background:
         if not isinstance(value, int | float) or not value >= 0:
             raise CityError(f"city.toml: [background] {name}: got {value!r}, expected ug/m3 of at least 0")
         values[name] = float(value)
-    return without_double_count(Background(**values), dispersion_of(city).double_count)
+    return without_double_count(Background(**values), double_count_of(city))
 
 
 def probability_within(log_sd: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -171,7 +171,7 @@ def dispersion_of(city: City) -> Dispersion:
         rule=_rule(city),
         why=why,
         derived=tuple(derived),
-        double_count=_double_count(city),
+        double_count=double_count_of(city),
     )
 
 
@@ -287,7 +287,14 @@ def _rule(city: City) -> SigmaZRule:
     return known[name]
 
 
-def _double_count(city: City) -> Background:
+def double_count_of(city: City) -> Background:
+    """What the background already holds of the roads that are calculated, [background.double_count].
+
+    Raises
+    ------
+    CityError
+        Naming the amount that does not fit.
+    """
     background = _section(city.settings, "background", "[background]")
     table = _section(background, "double_count", "[background.double_count]")
     amounts = {}
