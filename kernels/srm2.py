@@ -91,7 +91,8 @@ def roughness_class(roughness_m: float) -> Roughness:
 
 
 @njit(cache=True, error_model="numpy")
-def _sigma_z(r: float, a: float, b: float, sigma_z0: float, rule: int) -> float:
+def spread(r: float, a: float, b: float, sigma_z0: float, rule: int) -> float:
+    """Vertical spread [m] at a distance: the one place of :class:`SigmaZRule`."""
     if rule == 1:
         return a * (r + (sigma_z0 / a) ** (1.0 / b)) ** b
     if rule == 2:
@@ -114,7 +115,7 @@ def _c_wind(sigma_z: float, z0: float, obukhov: float) -> float:
 
 def sigma_z(distance_m: float, roughness: Roughness, sigma_z0_m: float, rule: SigmaZRule) -> float:
     """Vertical spread [m] at a distance [m]."""
-    return float(_sigma_z(distance_m, roughness.a, roughness.b, sigma_z0_m, rule))
+    return float(spread(distance_m, roughness.a, roughness.b, sigma_z0_m, rule))
 
 
 def stability_correction(z_over_l: float) -> float:
@@ -132,7 +133,7 @@ def plume_at(
     r: float, a: float, b: float, z0: float, obukhov: float, calibration: float, sigma_z0: float, rule: int
 ) -> float:
     """Crosswind integrated plume over R [1/m2]: [exp + exp] / (sqrt(2 pi) sigma_z C_wind C_ijking R)."""
-    s = _sigma_z(r, a, b, sigma_z0, rule)
+    s = spread(r, a, b, sigma_z0, rule)
     below = RECEPTOR_HEIGHT_M - SOURCE_HEIGHT_M
     above = RECEPTOR_HEIGHT_M + SOURCE_HEIGHT_M
     vertical = math.exp(-below * below / (2.0 * s * s)) + math.exp(-above * above / (2.0 * s * s))

@@ -31,6 +31,7 @@ from kernels.srm2 import (
     SigmaZRule,
     Srm2Error,
     Winds,
+    spread,
     transport_vector,
 )
 
@@ -387,12 +388,7 @@ def _plume(r: float, sigma_z0: float, law: NDArray[np.float64], rule: int, heigh
     """12 / (2 pi)^(3/2) [exp + exp] / (sigma_z R C), at 1 m/s; law is that of :func:`_law`."""
     a, b, obukhov, ground, scale = law
     r = max(r, DISTANCE_MIN_M)
-    if rule == 1:
-        s = a * (r + (sigma_z0 / a) ** (1.0 / b)) ** b
-    elif rule == 2:
-        s = math.sqrt((a * r**b) ** 2 + sigma_z0 * sigma_z0)
-    else:
-        s = a * r**b + sigma_z0
+    s = spread(r, a, b, sigma_z0, rule)
     zp = 0.75 * s
     wind = math.log(zp) - 17.0 * math.exp(-0.29 * zp / obukhov) + ground
     return scale * math.exp(-0.5 * (height / s) ** 2) / (s * r * wind)
