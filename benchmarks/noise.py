@@ -35,7 +35,7 @@ from streams.clock import STEP_MS
 from streams.topics import Batch, Topic
 from studies.validate_noise import validate_noise
 
-CASES = Path(__file__).parents[1] / "tests" / "data" / "cnossos_reference_cases.json"
+CASES = Path(__file__).parent / "data" / "cnossos_reference_cases.json"
 SEGMENT_M = 50.0
 SIDE_M = 5477.0  # 30 km2
 CHANGED = 100

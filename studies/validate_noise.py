@@ -1,7 +1,7 @@
 """Road noise against known results: emission of CNOSSOS-EU, and propagation as in ISO/TR 17534-4.
 
-The cases are an object with lists ``emission`` and ``propagation``: tests/data/cnossos_reference_cases.json
-has some of each.
+The cases are an object with lists ``emission`` and ``propagation``; some of each stand in
+benchmarks/data/cnossos_reference_cases.json.
 
 **Emission.** ``id``, ``traffic`` (objects with ``category``, ``flow_veh_h``, ``speed_kmh``), ``surface``
 ("reference" or its name), ``temperature_C``, ``slope_pct``, ``one_way``, ``junction_type`` (0 none, 1

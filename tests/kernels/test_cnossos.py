@@ -13,7 +13,9 @@ from kernels import cnossos, cnossos_tables
 from kernels.cnossos_coefficients import EU_2015, EU_2021, NL_NATIONAL, CoefficientSet, coefficient_set
 
 CASES = json.loads(
-    (Path(__file__).parent.parent / "data" / "cnossos_reference_cases.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[2] / "benchmarks" / "data" / "cnossos_reference_cases.json").read_text(
+        encoding="utf-8"
+    )
 )["emission"]
 SETS = {"coefficients_2021": EU_2021, "coefficients_2015": EU_2015}
 JUNCTIONS = (None, "crossing", "roundabout")

@@ -336,7 +336,7 @@ def test_the_command_exits_2_on_what_it_cannot_read(
 
 
 def test_the_command_takes_cases_of_noise_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    emission = json.loads((DATA / "cnossos_reference_cases.json").read_text())["emission"][:2]
+    emission = json.loads((STREETS.parent / "cnossos_reference_cases.json").read_text())["emission"][:2]
     cases, report = tmp_path / "noise.json", tmp_path / "report.json"
     cases.write_text(json.dumps({"emission": emission}))
     assert main(["validate", "noise", "--cases", str(cases), "--report", str(report)]) == 0

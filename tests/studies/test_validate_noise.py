@@ -11,7 +11,7 @@ import pytest
 from studies.validate import CasesError, write_conformity
 from studies.validate_noise import NO_TERRAIN, validate_noise
 
-CASES = Path(__file__).parent.parent / "data" / "cnossos_reference_cases.json"
+CASES = Path(__file__).parents[2] / "benchmarks" / "data" / "cnossos_reference_cases.json"
 
 
 @pytest.fixture
