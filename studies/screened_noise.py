@@ -68,6 +68,7 @@ class Setting:
     max_distance_m: float
     height_m: float
     reflections: int
+    wall_absorption: tuple[float, ...]
 
 
 def read_setting(city: City) -> Setting:
@@ -87,13 +88,18 @@ def read_setting(city: City) -> Setting:
             f"city.toml [noise] p_favourable: got {len(shares)} values, expected one or {N_SECTORS}"
         )
     temperature = _number(noise, "annual_temperature_c", 10.0, -40.0, 50.0)
+    humidity = _number(noise, "humidity_percent", 70.0, 1.0, 100.0)
+    walls: tuple[float, ...] = HARD_FACE
+    if "wall_absorption" in noise:
+        walls = (_number(noise, "wall_absorption", 0.0, 0.0, 1.0),) * len(HARD_FACE)
     return Setting(
         ground_factor=_number(noise, "ground_factor", 0.5, 0.0, 1.0),
-        atmosphere=Atmosphere(temperature_c=temperature),
+        atmosphere=Atmosphere(temperature_c=temperature, humidity_percent=humidity),
         p_favourable=tuple(_number({"p_favourable": p}, "p_favourable", 0.5, 0.0, 1.0) for p in shares),
         max_distance_m=_number(noise, "max_distance_m", MAX_DISTANCE_M, 50.0, 2000.0),
         height_m=_number(receptors, "height_noise_m", RECEPTOR_HEIGHT_M, 0.5, 200.0),
         reflections=_order(noise.get("reflections", 1)),
+        wall_absorption=walls,
     )
 
 
@@ -191,8 +197,8 @@ def _plan(
     )
     key = content_key(
         VERSION, network.vertex_xy, network.vertex_start, reach_m, power, repr(grid), geometry.base_key,
-        *air, COARSEST, FINEST, FINENESS, setting.reflections and (PRUNE, NEAR_M, HARD_FACE), STEP_DB,
-        MAX_CODE,
+        *air, COARSEST, FINEST, FINENESS, setting.reflections and (PRUNE, NEAR_M, setting.wall_absorption),
+        STEP_DB, MAX_CODE,
     )  # fmt: skip
     clusters = cluster_roads(network, reach_m, power)
     return _Plan(
@@ -207,7 +213,7 @@ def _plan(
             grid.shape,
         ),
         power=power,
-        faces=index_faces(geometry.obstacles, clusters, 1.0 - np.array(HARD_FACE))
+        faces=index_faces(geometry.obstacles, clusters, 1.0 - np.array(setting.wall_absorption))
         if setting.reflections
         else None,
         key=key,
