@@ -30,6 +30,8 @@ class Faces(NamedTuple):
         Both ends, x and y; the outer side is on the right [m].
     top : (n_faces,) float64
         Height of the upper edge above the datum [m].
+    is_screen : (n_faces,) bool
+        Of a screen, not of a building.
     n_columns : int
     start, face : (n_cells + 1,) int32, (n_entries,) int32
         Faces within reach of each cell of 20 m.
@@ -41,6 +43,7 @@ class Faces(NamedTuple):
 
     edge: NDArray[np.float64]
     top: NDArray[np.float64]
+    is_screen: NDArray[np.bool_]
     n_columns: int
     start: NDArray[np.int32]
     face: NDArray[np.int32]
@@ -86,13 +89,13 @@ def index_faces(obstacles: Obstacles, clusters: RoadClusters, reflected: NDArray
     piece_face = np.empty(int(piece_start[-1]), dtype=np.int32)
     _list_near_pieces(middle, slack, edge, n_columns, start, face, piece_start[:-1].copy(), piece_face)
     return Faces(
-        edge, obstacles.top[owner], n_columns, start, face, piece_start, piece_face,
+        edge, obstacles.top[owner], owner >= obstacles.n_buildings, n_columns, start, face, piece_start, piece_face,
         np.asarray(reflected, dtype=np.float64),
     )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
-def _distance(x: float, y: float, edge: NDArray[np.float64], k: int) -> float:
+def face_distance(x: float, y: float, edge: NDArray[np.float64], k: int) -> float:
     """From a point to a face."""
     ex, ey = edge[k, 2] - edge[k, 0], edge[k, 3] - edge[k, 1]
     t = ((x - edge[k, 0]) * ex + (y - edge[k, 1]) * ey) / (ex * ex + ey * ey)
@@ -115,7 +118,7 @@ def _list_near_cells(
         last_column = min(int((max(edge[k, 0], edge[k, 2]) + NEAR_M) / _CELL_M), n_columns - 1)
         for row in range(first_row, last_row + 1):
             for column in range(first_column, last_column + 1):
-                if _distance(column * _CELL_M + half, row * _CELL_M + half, edge, k) <= reach:
+                if face_distance(column * _CELL_M + half, row * _CELL_M + half, edge, k) <= reach:
                     cell = row * n_columns + column
                     if face.size:
                         face[at[cell]] = k
@@ -138,7 +141,7 @@ def _list_near_pieces(
         cell = int(y / _CELL_M) * n_columns + int(x / _CELL_M)
         for e in range(start[cell], start[cell + 1]):
             k = face[e]
-            if _before(x, y, edge, k) > -slack[i] and _distance(x, y, edge, k) <= NEAR_M + slack[i]:
+            if _before(x, y, edge, k) > -slack[i] and face_distance(x, y, edge, k) <= NEAR_M + slack[i]:
                 if listed.size:
                     listed[at[i]] = k
                 at[i] += 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kernels.cnossos import BAND_GROUPS, N_GROUPS, SOURCE_HEIGHT_M
 from kernels.cnossos_path import N_BANDS, boundary_energy, workspace
 from kernels.cut_profile import MAX_POINTS, cut_profile, cut_workspace
-from kernels.facade_reflection import NEAR_M, Faces, near_faces, place_of_reflection
+from kernels.facade_reflection import NEAR_M, Faces, face_distance, near_faces, place_of_reflection
 from kernels.obstacles import Obstacles
 from kernels.propagation import Atmosphere, air_absorption_db_per_km
 from kernels.road_clusters import RoadClusters
@@ -160,29 +160,126 @@ def screened_tile(
     """
     x0, y0 = grid_origin[0] + tile.column * step_m, grid_origin[1] + tile.row * step_m
     x1, y1 = grid_origin[0] + tile.column_end * step_m, grid_origin[1] + tile.row_end * step_m
-    at = clusters.points[clusters.representative[clusters.tops], 2:4]
-    away = np.hypot(
-        np.maximum(np.maximum(x0 - at[:, 0], at[:, 0] - x1), 0.0),
-        np.maximum(np.maximum(y0 - at[:, 1], at[:, 1] - y1), 0.0),
-    )
-    tops = clusters.tops[away - clusters.radius_m[clusters.tops] <= clusters.reach_m[clusters.tops]]
     for p in np.flatnonzero(wanted[patches.segment]):
         _clear(tile, patches.box[p], codes[patches.start[p] : patches.start[p + 1]])
+    xy = np.empty((tile.row_end - tile.row, tile.column_end - tile.column, 2))
+    xy[..., 0] = grid_origin[0] + (np.arange(tile.column, tile.column_end) + 0.5) * step_m
+    xy[..., 1] = (grid_origin[1] + (np.arange(tile.row, tile.row_end) + 0.5) * step_m)[:, None]
+    return _hear(
+        tile, xy, (x0, y0, x1, y1), obstacles, clusters, reach_m, air, is_indoors, patches, codes, wanted,
+        faces, power, 0.0, (coarsest, finest, fineness, prune),
+    )  # fmt: skip
+
+
+def screened_points(
+    xy: NDArray[np.float64],
+    obstacles: Obstacles,
+    clusters: RoadClusters,
+    reach_m: NDArray[np.float64],
+    air: Air,
+    faces: Faces | None = None,
+    power: NDArray[np.float64] | None = None,
+    *,
+    own_facade_m: float = 0.0,
+    coarsest: float = COARSEST,
+    finest: float = FINEST,
+    fineness: float = FINENESS,
+    prune: float = PRUNE,
+) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int64]]:
+    """Transfers to scattered receptors, as :func:`screened_tile` to those of a grid.
+
+    Parameters
+    ----------
+    xy : (n, 2) float64
+        Outdoors, best within some hundred metres of each other: memory takes 4 n bytes for each segment that
+        may be heard at one of them [m].
+    obstacles, clusters, reach_m, air, faces, power, coarsest, finest, fineness, prune
+        As for :func:`screened_tile`.
+    own_facade_m : float
+        Faces of buildings up to this distance from a receptor do not reflect to it: they are the facade that
+        it stands at [m]. 0 for none.
+
+    Returns
+    -------
+    segment : (n_segments_heard,) int32
+        Segments that may be heard, ascending.
+    codes : (n_segments_heard, 4, n) uint8
+        As in :class:`kernels.transfer.Patches`.
+    counts : (4,) int64
+        As of :func:`screened_tile`.
+    """
+    west, south = (float(v) for v in xy.min(axis=0))
+    east, north = (float(v) for v in xy.max(axis=0))
+    middle = clusters.points[:, 2:4]
+    reaches = _distance_to_box(middle, west, south, east, north) <= reach_m[clusters.segment]
+    segment = np.unique(clusters.segment[reaches]).astype(np.int32)
+    slot = np.full(reach_m.size, -1, dtype=np.int32)
+    slot[segment] = np.arange(segment.size, dtype=np.int32)
+    n = xy.shape[0]
+    one_row = Patches(
+        segment=segment,
+        slot=slot,
+        box=np.tile(np.array([0, 1, 0, n], dtype=np.int32), (segment.size, 1)),
+        start=np.arange(segment.size + 1, dtype=np.int64) * (N_GROUPS * n),
+        n_cells=np.zeros(segment.size, dtype=np.int64),
+        codes=np.empty(0, dtype=np.uint8),
+        shape=(1, n),
+    )
+    codes = np.full(segment.size * N_GROUPS * n, NONE, dtype=np.uint8)
+    counts = _hear(
+        Tile(0, 1, 0, n), np.ascontiguousarray(xy[None], dtype=np.float64), (west, south, east, north),
+        obstacles, clusters, reach_m, air, np.zeros((1, n), dtype=np.bool_), one_row, codes, slot >= 0, faces,
+        power, own_facade_m, (coarsest, finest, fineness, prune),
+    )  # fmt: skip
+    return segment, codes.reshape(segment.size, N_GROUPS, n), counts
+
+
+def _hear(
+    tile: Tile,
+    xy: NDArray[np.float64],
+    extent: tuple[float, float, float, float],
+    obstacles: Obstacles,
+    clusters: RoadClusters,
+    reach_m: NDArray[np.float64],
+    air: Air,
+    is_indoors: NDArray[np.bool_],
+    patches: Patches,
+    codes: NDArray[np.uint8],
+    wanted: NDArray[np.bool_],
+    faces: Faces | None,
+    power: NDArray[np.float64] | None,
+    own_facade_m: float,
+    limits: tuple[float, float, float, float],
+) -> NDArray[np.int64]:
+    at = clusters.points[clusters.representative[clusters.tops], 2:4]
+    away = _distance_to_box(at, *extent)
+    tops = clusters.tops[away - clusters.radius_m[clusters.tops] <= clusters.reach_m[clusters.tops]]
     work, stack = workspace(MAX_POINTS)
     events, within = cut_workspace()
     profile = np.empty((3, MAX_POINTS))
     sums = np.zeros((int(patches.segment.size), N_GROUPS), dtype=np.float32)
     counts = np.zeros(4, dtype=np.int64)
+    coarsest, finest, fineness, prune = limits
     _tile(
-        tile, np.array(grid_origin), step_m, obstacles, clusters, tops, reach_m**2, air, is_indoors,
+        tile, xy, obstacles, clusters, tops, reach_m**2, air, is_indoors,
         patches.slot, patches.box, patches.start, codes, wanted, coarsest, finest, fineness, code_table(),
         work, stack, events, within, profile[0], profile[1], profile[2], sums,
         np.empty(sums.shape[0], dtype=np.int32),
         np.empty((2, N_BANDS)), np.empty((2, N_BANDS)), np.zeros(N_GROUPS), counts,
         faces is not None, _NO_FACES if faces is None else faces,
-        np.zeros(reach_m.size) if power is None else power, prune,
+        np.zeros(reach_m.size) if power is None else power, prune, own_facade_m,
     )  # fmt: skip
     return counts
+
+
+def _distance_to_box(
+    xy: NDArray[np.float64], west: float, south: float, east: float, north: float
+) -> NDArray[np.float64]:
+    """From points (n, 2) to the nearest place of a box, (n,) [m]."""
+    return np.hypot(
+        np.maximum(np.maximum(west - xy[:, 0], xy[:, 0] - east), 0.0),
+        np.maximum(np.maximum(south - xy[:, 1], xy[:, 1] - north), 0.0),
+    )
 
 
 def _clear(tile: Tile, box: NDArray[np.int32], codes: NDArray[np.uint8]) -> None:
@@ -195,7 +292,7 @@ def _clear(tile: Tile, box: NDArray[np.int32], codes: NDArray[np.uint8]) -> None
 
 
 _NO_FACES = Faces(
-    np.empty((0, 4)), np.empty(0), 0, np.zeros(1, dtype=np.int32), np.empty(0, dtype=np.int32),
+    np.empty((0, 4)), np.empty(0), np.empty(0, dtype=np.bool_), 0, np.zeros(1, dtype=np.int32), np.empty(0, dtype=np.int32),
     np.zeros(1, dtype=np.int32), np.empty(0, dtype=np.int32), np.ones(N_BANDS),
 )  # fmt: skip
 
@@ -203,8 +300,7 @@ _NO_FACES = Faces(
 @njit(cache=True, error_model="numpy", nogil=True)
 def _tile(
     tile: Tile,
-    grid_origin: NDArray[np.float64],
-    step_m: float,
+    receptor_xy: NDArray[np.float64],
     obstacles: Obstacles,
     clusters: RoadClusters,
     tops: NDArray[np.int32],
@@ -237,6 +333,7 @@ def _tile(
     faces: Faces,
     power: NDArray[np.float64],
     prune: float,
+    own_facade_m: float,
 ) -> None:
     lowest, highest = (127 - 40) << MANTISSA_BITS, ((127 + 1) << MANTISSA_BITS) - 1
     bits = sums.view(np.int32)
@@ -247,6 +344,7 @@ def _tile(
     node_watts, node_begin, node_end = clusters.watts, clusters.begin, clusters.end
     child_begin, child_ends = clusters.child_begin, clusters.child_end
     face_edge, piece_start, piece_face = faces.edge, faces.piece_start, faces.piece_face
+    is_screen = faces.is_screen
     groups, height_m = air.groups, air.receptor_height_m
     nodes = np.empty(representative.size + 1, dtype=np.int32)
     heard = np.empty(_MAX_HEARD, dtype=np.int32)  # nodes of the sources of a receptor, and where they stand
@@ -258,7 +356,8 @@ def _tile(
             if is_indoors[row, column]:
                 continue
             counts[1] += 1
-            rx, ry = grid_origin[0] + (column + 0.5) * step_m, grid_origin[1] + (row + 0.5) * step_m
+            rx = receptor_xy[row - tile.row, column - tile.column, 0]
+            ry = receptor_xy[row - tile.row, column - tile.column, 1]
             n_touched = n_heard = 0
             total = 0.0
             # unscreened, from all roads: who brings more of it is heard at more points
@@ -371,6 +470,12 @@ def _tile(
                             if (1.0 - share) * (1.0 - share) * run2 <= NEAR_M * NEAR_M:
                                 continue
                         if watts * _MOST_OF_A_PATH < least * run2:
+                            continue
+                        if (
+                            own_facade_m > 0.0
+                            and not is_screen[face]
+                            and face_distance(rx - ox, ry - oy, face_edge, face) <= own_facade_m
+                        ):
                             continue
                         counts[3] += 1
                         if not _reflected_energy(
