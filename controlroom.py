@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import signal
 import sys
 import threading
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from cities.pack import City
     from streams.player import Player
     from streams.recording import Recording
+    from studies.prepare import Prepared
 
 WARM_UP_MS = 30 * 60_000  # fusion's longest window of readings
 REFUSED = 2  # exit status when the input or the machine stands in the way
+CLOSED_PIPE = 141  # as of a program that SIGPIPE ends
 VALIDATED = {
     "air": "streets of SRM1 (.csv) or cases of SRM2 (.json)",
     "noise": "cases of emission and propagation (.json)",
@@ -31,6 +34,17 @@ VALIDATED = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    try:
+        try:
+            return _main(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit complains
+        return CLOSED_PIPE
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     from cities.pack import CityError
     from streams.recording import RecordingError
@@ -216,13 +230,13 @@ def _play(city: City, recording: Recording, options: argparse.Namespace) -> int:
     with ExitStack() as held:
         # results are the same on any machine size only with one thread of linear algebra
         held.enter_context(threadpool_limits(limits=1, user_api="blas"))
-        engine, player = _wire(city, recording, options, held)
+        engine, player, prepared = _wire(city, recording, options, held)
         first_ms = engine.now_ms or player.status().start_ms
         started = time.monotonic()
         if getattr(options, "no_dashboard", True):
             _play_alone(player, getattr(options, "seconds", None))
         else:
-            _play_with_page(city, engine, player, options)
+            _play_with_page(city, engine, player, prepared.noise.findings, options)
         wall_s = time.monotonic() - started
         if player.status().finished:  # else the last snapshot stands, which is whole
             engine.save(player.offset)
@@ -249,8 +263,8 @@ def _check_network(recording: Recording, city: City) -> None:
 
 def _wire(
     city: City, recording: Recording, options: argparse.Namespace, held: ExitStack
-) -> tuple[EmbeddedEngine, Player]:
-    """Prepared city, agents, engine and player of a run."""
+) -> tuple[EmbeddedEngine, Player, Prepared]:
+    """Agents, engine and player of a run, and the prepared city."""
     from agents.engines.embedded import EmbeddedEngine
     from agents.room import make_agents
     from streams.player import Player
@@ -259,6 +273,7 @@ def _wire(
 
     first_ms, last_ms = (_moment(t, city, recording) for t in (options.first, options.last))
     prepared = prepare_city(city, _progress)
+    _tidy()
     store = None
     if options.state:
         run = f"{city.network_hash} {recording.content_hash} from {first_ms} to {last_ms}"
@@ -286,7 +301,7 @@ def _wire(
         )
     except ValueError as error:
         raise OptionError(str(error)) from error
-    return engine, player
+    return engine, player, prepared
 
 
 def _play_alone(player: Player, seconds: float | None) -> None:
@@ -303,13 +318,19 @@ def _play_alone(player: Player, seconds: float | None) -> None:
             timer.cancel()
 
 
-def _play_with_page(city: City, engine: EmbeddedEngine, player: Player, options: argparse.Namespace) -> None:
+def _play_with_page(
+    city: City,
+    engine: EmbeddedEngine,
+    player: Player,
+    noise_findings: Sequence[str],
+    options: argparse.Namespace,
+) -> None:
     from dashboards.board import Board
     from dashboards.room import RoomControl
     from dashboards.server import PortInUseError, make_server
     from streams.topics import Topic
 
-    board = Board(city)
+    board = Board(city, noise_findings)
     for batch in engine.audit():  # alarms that were standing when the room was stopped
         board.apply(batch)
     engine.bus.subscribe(Topic, board.apply)
@@ -358,9 +379,23 @@ def _prepare(options: argparse.Namespace) -> int:
     started = time.monotonic()
     prepared = prepare_city(city, _progress, compact=False)
     wall_s = time.monotonic() - started
+    _tidy()
+    for finding in prepared.noise.findings:
+        print(f"noise: {finding}")
     revision = prepared.prior.revision
     print(f"{city.title}: prepared in {wall_s:.1f} s, prior {revision}, kept in {cache_folder()}")
     return 0
+
+
+def _tidy() -> None:
+    """Keep the cache within its size, and say what went."""
+    from cities.cache import MAX_BYTES, tidy
+
+    removed = tidy()
+    if removed:
+        gb = sum(entry.n_bytes for entry in removed) / 1e9
+        print(f"cache: {gb:.1f} GB removed that was unused longest, to stay within {MAX_BYTES / 1e9:.0f} GB",
+              file=sys.stderr)  # fmt: skip
 
 
 def _import_city(options: argparse.Namespace) -> int:
@@ -497,14 +532,32 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _progress(what: str, fraction: float) -> None:
-    """A bar on the terminal; a line when done elsewhere."""
-    if sys.stderr.isatty():
-        filled = int(30 * fraction)
-        end = "\n" if fraction >= 1 else ""
-        print(f"\r{what:<42} [{'#' * filled}{'.' * (30 - filled)}] {fraction:4.0%}", end=end, file=sys.stderr)
-    elif fraction >= 1:
-        print(f"{what}: done", file=sys.stderr)
+class _Progress:
+    """A bar on the terminal, elsewhere a line twice a minute; what is too long for a bar has its own line."""
+
+    NAME_WIDTH, BAR_WIDTH = 42, 30  # with the percentage they fit into 80 columns
+    EVERY_S = 30.0
+
+    def __init__(self) -> None:
+        self._told_s = time.monotonic()
+
+    def __call__(self, what: str, fraction: float) -> None:
+        line_start = "\r\x1b[K" if sys.stderr.isatty() else ""  # takes away the bar that stands there
+        now_s = time.monotonic()
+        if len(what) > self.NAME_WIDTH:
+            print(f"{line_start}{what}", file=sys.stderr)
+        elif line_start:
+            filled = int(self.BAR_WIDTH * fraction)
+            bar = f"{'#' * filled}{'.' * (self.BAR_WIDTH - filled)}"
+            end = "\n" if fraction >= 1 else ""
+            print(f"{line_start}{what:<{self.NAME_WIDTH}} [{bar}] {fraction:4.0%}", end=end, flush=True,
+                  file=sys.stderr)  # fmt: skip
+        elif fraction >= 1 or now_s - self._told_s >= self.EVERY_S:
+            self._told_s = now_s
+            print(f"{what}: {'done' if fraction >= 1 else f'{fraction:.0%}'}", file=sys.stderr)
+
+
+_progress = _Progress()
 
 
 def _speed(text: str) -> float:

@@ -6,9 +6,12 @@ import dataclasses
 import hashlib
 import math
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,61 @@ def cache_folder() -> Path:
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+# A city's transfers and columns take 0.4 to 4 GB, and every change of its buildings leaves another version.
+MAX_BYTES = 20_000_000_000
+RECENT_S = 3600.0  # what a run may be making, or has made and not yet opened
+_OURS = re.compile(r"[a-z]+(-[a-z]+)*-[0-9a-f]{20}([.-].*)?")  # a kind and a content key; anything else stays
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One prepared file or folder: its size [bytes], and when it was last used [s since 1970]."""
+
+    path: Path
+    n_bytes: int
+    used_s: float
+
+
+def entries() -> list[Entry]:
+    """What the cache holds, the longest unused first."""
+    found = [_entry(path) for path in cache_folder().iterdir() if _OURS.fullmatch(path.name)]
+    return sorted(found, key=lambda entry: (entry.used_s, entry.path.name))
+
+
+def tidy(max_bytes: int = MAX_BYTES) -> list[Entry]:
+    """Remove what was unused longest until the rest fits; returns what was removed.
+
+    What was used within the last hour stays. A file that a running room has mapped lives on until it ends.
+    """
+    held = entries()
+    n_bytes, recent_s = sum(entry.n_bytes for entry in held), time.time() - RECENT_S
+    removed = []
+    for entry in held:
+        if n_bytes <= max_bytes or entry.used_s > recent_s:
+            break
+        if entry.path.is_dir():
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            entry.path.unlink(missing_ok=True)
+        n_bytes -= entry.n_bytes
+        removed.append(entry)
+    return removed
+
+
+def _entry(path: Path) -> Entry:
+    """Size and use of a file, or of all files of a folder; another run may be removing them."""
+    n_bytes, used_s = 0, 0.0
+    for part in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        try:
+            stat = part.stat()
+        except FileNotFoundError:
+            continue
+        used_s = max(used_s, stat.st_mtime)
+        if not part.is_dir():  # folders are read by whoever looks what is there
+            n_bytes, used_s = n_bytes + stat.st_size, max(used_s, stat.st_atime)
+    return Entry(path, n_bytes, used_s)
 
 
 def content_key(*parts: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import RLock
 
@@ -157,9 +158,12 @@ class Board:
     Keeps: the latest value of each entity, the highest revision, and rings of the last steps.
     Guarantees: readers see whole steps, except for alarms, which they see at once; ``version`` rises with
     each step and ``alarm_version`` with each change of an alarm.
+
+    ``noise_findings`` is what the preparation of the noise has to tell: of what was assumed, repaired or left
+    out, a sentence each.
     """
 
-    def __init__(self, city: City) -> None:
+    def __init__(self, city: City, noise_findings: Sequence[str] = ()) -> None:
         n = city.network.n_segments
         self._lock = RLock()
         self._near = StreetReceptors(city.network, city.grid)
@@ -176,6 +180,7 @@ class Board:
         self._feeds = Feeds(city.sensors)
         self._history = History(TREND_NAMES, n)
         self._pending: list[Batch] = []
+        self.noise_findings = tuple(noise_findings)
         self._n_dead_letters = 0
         self._changed = np.zeros(n, dtype=bool)
         self._n_changed = self._n_cells = 0

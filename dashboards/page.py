@@ -196,8 +196,10 @@ class Session:
         averaging = rolling.averaging_of(layer.quantity, self._averaging)
         hours = board.hours_seen(layer.quantity, averaging) if layer.quantity else math.nan
         is_rolling = averaging in NAMES
-        note = rolling.legend_note(averaging, board.propagation()) if layer.quantity == rolling.NOISE else ""
-        state = view.legend_state(layer, averaging, hours, note, MEANING if is_rolling else "")
+        is_noise = layer.quantity == rolling.NOISE
+        note = rolling.legend_note(averaging, board.propagation()) if is_noise else ""
+        about = board.noise_findings if is_noise else ()
+        state = view.legend_state(layer, averaging, hours, note, MEANING if is_rolling else "", about)
         if is_rolling and averaging not in known:
             state["averaging"] += f" ({rolling.needs_text(board.day_hours())})"
         return state

@@ -96,10 +96,18 @@ class Clock:
         }
 
 
-def legend_state(layer: Layer, averaging: str, hours_seen: float, note: str = "", meaning: str = "") -> State:
+def legend_state(
+    layer: Layer,
+    averaging: str,
+    hours_seen: float,
+    note: str = "",
+    meaning: str = "",
+    about: Iterable[str] = (),
+) -> State:
     """Legend of a layer: its title, unit and the places of the ticks on the bar.
 
-    ``note`` is added to the layer's own; ``meaning`` is what the averaging means, as a tooltip.
+    ``note`` is added to the layer's own; ``meaning`` is what the averaging means, as a tooltip; ``about`` is
+    what was assumed for it, repaired or left out, and is opened on demand.
     """
     low, high = (math.log(v) if layer.is_log else v for v in (layer.low, layer.high))
     ticks = []
@@ -114,6 +122,7 @@ def legend_state(layer: Layer, averaging: str, hours_seen: float, note: str = ""
         "unit": layer.unit,
         "note": " \u00b7 ".join(text for text in (layer.note, note) if text),
         "meaning": meaning,
+        "about": list(about),
         "doubtful": f"accuracy below {layer.doubtful_below:g}",
         "averaging": averaging_text(averaging, hours_seen) if layer.quantity else "",
         "scale": "logarithmic" if layer.is_log else "",

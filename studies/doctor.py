@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cities.cache import cache_folder
+from cities.cache import MAX_BYTES, cache_folder, entries
 from cities.dispersion import Model, Why, dispersion_of
 from cities.noise_geometry import has_obstacles, read_noise_geometry
 from cities.pack import find_city, load_city
@@ -91,7 +91,11 @@ def _cache() -> str:
     free_gb = shutil.disk_usage(folder).free / 1e9
     if free_gb < FREE_GB:
         raise OSError(f"{folder}: {free_gb:.1f} GB free, {FREE_GB} needed; set TWINROOM_CACHE elsewhere")
-    return f"{folder}, {free_gb:.0f} GB free"
+    held_gb = sum(entry.n_bytes for entry in entries()) / 1e9
+    return (
+        f"{folder}: holds {held_gb:.1f} GB, beyond {MAX_BYTES / 1e9:.0f} GB what was unused longest goes; "
+        f"{free_gb:.0f} GB free"
+    )
 
 
 def _port(port: int) -> str:

@@ -93,6 +93,8 @@
     setText("legend-doubtful", legend.doubtful);
     setText("legend-note", [legend.note, legend.scale].filter(Boolean).join(" · "));
     byId("legend-note").hidden = !(legend.note || legend.scale);
+    byId("legend-about").hidden = !legend.about.length;
+    byId("legend-findings").replaceChildren(...legend.about.map((text) => element("li", "", text)));
     byId("legend-ticks").replaceChildren(...legend.ticks.map((tick) => {
       const made = element("span", "", tick.text);
       made.style.left = `${100 * tick.at}%`;
@@ -127,9 +129,15 @@
     byId("faults").replaceChildren(element("table", "faults", null,
       header(["Counter"], ["Street"], ["Mode"], ["Fault"], ["Since"], [""]), element("tbody", "", null, ...rows)));
   }
+  /* A number that shrinks where its card is too narrow: about as wide as digits and thin spaces are, in em. */
+  function fitted(text) {
+    const made = element("b", "", text);
+    made.style.setProperty("--em", [...text].reduce((em, sign) => em + (/[0-9–]/.test(sign) ? 0.71 : 0.4), 0.05));
+    return made;
+  }
   function showFigures(figures) {
     byId("figures").replaceChildren(...figures.map((figure) => {
-      const made = element("div", "", null, element("b", "", figure.value), element("span", "", figure.label));
+      const made = element("div", "", null, fitted(figure.value), element("span", "", figure.label));
       made.title = figure.title;
       return made;
     }));
@@ -154,7 +162,7 @@
       return;
     }
     const bands = element("div", "bands", null, ...day.bands.map((band) =>
-      element("div", "", null, element("b", "", band.value), element("span", "", band.label))));
+      element("div", "", null, fitted(band.value), element("span", "", band.label))));
     bands.title = day.bands_title;
     const harm = element("p", "harm", null, ...day.harm.map((part) => {
       const made = element("span", "", null, element("b", "", part.value), ` ${part.label}`);

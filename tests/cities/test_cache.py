@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +68,51 @@ def test_a_large_array_is_mapped_from_a_file_without_a_name(folder, monkeypatch)
     large[999, 3] = 5
     assert large.sum() == 5
     assert list(folder.parent.iterdir()) == []
+
+
+def _lay_down(path: Path, n_bytes: int, hours_ago: float) -> None:
+    """A file, or a folder with one, as if last used so long ago."""
+    file = path if path.suffix else path / "codes.npy"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(bytes(n_bytes))
+    used_s = time.time() - 3600.0 * hours_ago
+    for part in {file, path}:
+        os.utime(part, (used_s, used_s))
+
+
+def test_what_was_unused_longest_goes_first_and_only_until_the_rest_fits(folder):
+    home, key = folder.parent, "0123456789abcdef0123"
+    old, newer, newest = (home / f"{kind}-{key}" for kind in ("noise", "air-columns", "kriging"))
+    _lay_down(old, 3000, 50.0)
+    _lay_down(home / f"prior-{key}.npz", 1000, 40.0)
+    _lay_down(newer, 2000, 30.0)
+    _lay_down(newest, 1000, 20.0)
+    assert [entry.n_bytes for entry in cache.entries()] == [3000, 1000, 2000, 1000]
+    assert cache.tidy(7000) == []
+    assert [entry.path.name for entry in cache.tidy(3500)] == [old.name, f"prior-{key}.npz"]
+    assert {path.name for path in home.iterdir()} == {newer.name, newest.name}
+
+
+def test_tidying_spares_what_was_just_used_and_what_is_not_ours(folder):
+    home, key = folder.parent, "0123456789abcdef0123"
+    _lay_down(home / "photographs", 9000, 500.0)
+    _lay_down(home / "noise-of-the-street.wav", 9000, 500.0)
+    _lay_down(home / f"noise-{key}", 9000, 500.0)
+    _lay_down(home / f"noise-{key}-{key}-part", 9000, 0.5)
+    assert [entry.path.name for entry in cache.tidy(0)] == [f"noise-{key}"]
+    assert len(list(home.iterdir())) == 3
+
+
+def test_a_mapped_version_can_be_read_on_after_it_was_removed(folder):
+    path = folder.parent / "noise-0123456789abcdef0123"
+    cache.keep(path, _whole())
+    held = cache.kept(path, Whole, Part)
+    for part in path.iterdir():
+        os.utime(part, (0.0, 0.0))
+    os.utime(path, (0.0, 0.0))
+    assert [entry.path for entry in cache.tidy(0)] == [path]
+    assert not path.exists()
+    np.testing.assert_array_equal(held.parts[1].values, [[0.0, 1.0, 2.0, 3.0]])
 
 
 @pytest.mark.usefixtures("folder")
