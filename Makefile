@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench install browser clean
+.PHONY: help run test check bench install browser broker clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -12,7 +12,7 @@ help: ## Say what each target does
 run: $(VENV)/run.stamp ## The control room of Ghent at http://127.0.0.1:5006
 	$(BIN)/twinroom run $(ARGS)
 
-test: $(VENV)/test.stamp browser ## All tests
+test: $(VENV)/test.stamp browser broker ## All tests
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/test.stamp ## Linter, format and type checks
@@ -28,8 +28,11 @@ install: $(VENV)/run.stamp ## What the control room needs, into .venv
 browser: ## Chromium for the page's tests, where it may be installed
 	@tests/install_chromium.sh
 
+broker: ## Kafka and Redis without containers, where they may be installed
+	@cluster/install.sh
+
 clean: ## Remove .venv and what tools left behind
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info reports
+	rm -rf $(VENV) .cluster/libs .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info reports
 
 $(BIN)/python:
 	@echo "Making $(VENV) with $(PYTHON) ..."
@@ -44,5 +47,5 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the pinned packages of the control room, its tests and studies (about two minutes) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,study]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,study,distributed]'
 	@touch $@ $(VENV)/run.stamp

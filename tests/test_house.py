@@ -7,7 +7,7 @@ import pytest
 
 HOME = Path(__file__).resolve().parent.parent
 ROOMS = ["kernels", "cities", "streams", "agents"]
-RIGHT = ["dashboards", "studies", "benchmarks"]
+RIGHT = ["dashboards", "studies", "benchmarks", "cluster"]
 RANK = {room: rank for rank, room in enumerate(ROOMS)} | dict.fromkeys(RIGHT, len(ROOMS))
 RANK["controlroom"] = len(ROOMS) + 1
 

@@ -1,0 +1,1 @@
+"""Kafka and Redis on one machine without containers: for a small site, for the tests, for chaos."""
