@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -175,10 +176,68 @@ def _gradient(
 
 def _studded_db(v: NDArray[np.float64], studded_share: ArrayLike) -> NDArray[np.float64]:
     """Equations 2.2.6 to 2.2.8 [dB], (n, 8)."""
-    share = _column(studded_share)[:, None]
+    return np.asarray(10.0 * np.log10(_studded_factor(v, _column(studded_share))))
+
+
+def _studded_factor(v: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same as a factor on the energy."""
     lg = np.log10(np.clip(v, 50.0, 90.0) / tables.V_REF_KMH)[:, None]
     delta = tables.STUDDED_A_DB + tables.STUDDED_B_DB * lg
-    return np.asarray(10.0 * np.log10((1.0 - share) + share * 10.0 ** (delta / 10.0)))
+    return np.asarray((1.0 - share[:, None]) + share[:, None] * 10.0 ** (delta / 10.0))
+
+
+class RoadCorrections(NamedTuple):
+    """What the course of a road and the tyres on it add to the power of its vehicles in one direction.
+
+    Attributes
+    ----------
+    rolling, propulsion : (n, 3) float64
+        Logarithms of factors on the energies of categories 1, 2 and 3.
+    propulsion_per_kmh : (n, 3) float64
+        Added to that of the propulsion for each km/h.
+    studded_share : float
+        Of category 1, over the year.
+    """
+
+    rolling: NDArray[np.float64]
+    propulsion: NDArray[np.float64]
+    propulsion_per_kmh: NDArray[np.float64]
+    studded_share: float
+
+
+def road_corrections(
+    gradient_percent: ArrayLike = 0.0,
+    near_crossing: ArrayLike = 0.0,
+    near_roundabout: ArrayLike = 0.0,
+    studded_share: float = 0.0,
+) -> RoadCorrections | None:
+    """Corrections of segments for :func:`band_group_power`; None where all are zero.
+
+    Parameters
+    ----------
+    gradient_percent : (n,) array_like
+        Slope in the direction of driving, uphill positive [%]; limited to +-12.
+    near_crossing, near_roundabout : (n,) array_like
+        x = max(1 - |distance| / 100 m, 0) of 2.2.17 and 2.2.18, or its mean along the segment.
+    studded_share : float
+        Share of light vehicles with studded tyres, over the year (:func:`studded_share`).
+    """
+    slope, crossing, roundabout = np.broadcast_arrays(
+        _column(gradient_percent), _column(near_crossing), _column(near_roundabout)
+    )
+    if not (slope.any() or crossing.any() or roundabout.any() or studded_share > 0.0):
+        return None
+    rolling, propulsion, per_kmh = (np.zeros((slope.size, 3)) for _ in range(3))
+    for m, category in enumerate(_ROAD_CATEGORIES):
+        for near, kind in ((crossing, "crossing"), (roundabout, "roundabout")):
+            c_r, c_p = tables.JUNCTION_DB[category][kind]
+            rolling[:, m] += c_r * near * _LN10_10
+            propulsion[:, m] += c_p * near * _LN10_10
+        # the gradient is linear in the speed
+        at_rest, at_1_kmh = (_gradient(category, np.array([v]), slope) for v in (0.0, 1.0))
+        propulsion[:, m] += at_rest
+        per_kmh[:, m] = at_1_kmh - at_rest
+    return RoadCorrections(rolling, propulsion, per_kmh, studded_share)
 
 
 def a_weighted_db(bands_db: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -197,10 +256,9 @@ def band_group_power(
     surface_index: NDArray[np.int8],
     temperature_c: ArrayLike,
     coefficients: CoefficientSet = EU_2021,
+    corrections: RoadCorrections | None = None,
 ) -> NDArray[np.float64]:
-    """A-weighted sound power of mixed traffic in the four band groups.
-
-    Level roads, away from junctions, without studded tyres; otherwise :func:`sound_power`, in one pass.
+    """A-weighted sound power of mixed traffic in the four band groups: :func:`sound_power` in one pass.
 
     Parameters
     ----------
@@ -213,6 +271,8 @@ def band_group_power(
     temperature_c : array_like
         Air temperature, one or (n,) [degC].
     coefficients : CoefficientSet
+    corrections : RoadCorrections or None
+        For all n; None for level roads away from junctions, without studded tyres.
 
     Returns
     -------
@@ -225,6 +285,8 @@ def band_group_power(
         raise ValueError(
             f"surface_index: got {surface.min()} to {surface.max()}, expected 0 to {n_surfaces - 1}"
         )
+    if corrections is not None and corrections.studded_share > 0.0 and not coefficients.has_studded_tyres:
+        raise ValueError(f"studded_share: the coefficients {coefficients.name} have none for studded tyres")
     light, medium, heavy, v_light, v_heavy, temperature = (
         np.broadcast_to(np.asarray(a, dtype=np.float64), surface.shape)
         for a in (light_per_h, medium_per_h, heavy_per_h, speed_light_kmh, speed_heavy_kmh, temperature_c)
@@ -240,9 +302,20 @@ def band_group_power(
                 some = part[flow[part] != 0.0]
                 if some.size:
                     power[some] += _category_power(
-                        neper[row, m], m, flow[some], speed[some], temperature[some]
-                    )
+                        neper[row, m], m, flow[some], speed[some], temperature[some],
+                        None if corrections is None else _of_category(corrections, some, m),
+                    )  # fmt: skip
     return power
+
+
+def _of_category(corrections: RoadCorrections, rows: NDArray[np.int64], m: int) -> RoadCorrections:
+    """Those of some segments and one category, (n_rows,) each."""
+    return RoadCorrections(
+        corrections.rolling[rows, m],
+        corrections.propulsion[rows, m],
+        corrections.propulsion_per_kmh[rows, m],
+        corrections.studded_share if m == 0 else 0.0,
+    )
 
 
 def _category_power(
@@ -251,15 +324,23 @@ def _category_power(
     flow_per_h: NDArray[np.float64],
     speed_kmh: NDArray[np.float64],
     temperature_c: NDArray[np.float64],
+    corrections: RoadCorrections | None,
 ) -> NDArray[np.float64]:
     """Power of category m + 1 with the coefficients (4, 8) of one surface, (n, 4) [pW/m]."""
     rolling, rolling_slope, propulsion, propulsion_slope = neper
-    ratio = np.maximum(speed_kmh, V_POWER_MIN_KMH) / tables.V_REF_KMH
+    v = np.maximum(speed_kmh, V_POWER_MIN_KMH)
+    ratio = v / tables.V_REF_KMH
     warmth = _TEMPERATURE[m] * (tables.T_REF_C - temperature_c)
+    if corrections is not None:
+        warmth = warmth + corrections.rolling
     energy = np.exp(rolling[:, None] + rolling_slope[:, None] * np.log(ratio) + warmth)
+    if corrections is not None and corrections.studded_share > 0.0:
+        energy *= _studded_factor(v, np.array([corrections.studded_share])).T
     # From 500 Hz up the slopes of the propulsion of table F-1 are equal: five bands share one exponential.
     n_apart = 4 if (propulsion_slope[3:] == propulsion_slope[3]).all() else 8
     faster = np.exp(propulsion_slope[:n_apart, None] * (ratio - 1.0))
+    if corrections is not None:
+        faster *= np.exp(corrections.propulsion + corrections.propulsion_per_kmh * v)
     energy[:n_apart] += np.exp(propulsion[:n_apart, None]) * faster
     energy[n_apart:] += np.exp(propulsion[n_apart:, None]) * faster[-1]
     energy *= flow_per_h / (1000.0 * np.maximum(speed_kmh, V_DENSITY_MIN_KMH))

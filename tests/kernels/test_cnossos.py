@@ -158,6 +158,47 @@ def test_band_group_power_is_the_sum_of_the_bands_of_its_groups(coefficients: Co
     )
 
 
+@pytest.mark.parametrize("junction", ["crossing", "roundabout"])
+def test_corrections_of_the_road_are_those_of_the_whole_formula(junction: str) -> None:
+    rng = np.random.default_rng(6)
+    n = 500
+    traffic = random_traffic(n)
+    gradient, distance = rng.uniform(-15.0, 15.0, n), rng.uniform(-150.0, 150.0, n)
+    bands = np.zeros((n, 8))
+    for category, flow, speed in (
+        ("1", "light_per_h", "speed_light_kmh"),
+        ("2", "medium_per_h", "speed_heavy_kmh"),
+        ("3", "heavy_per_h", "speed_heavy_kmh"),
+    ):
+        level = cnossos.sound_power(
+            traffic[flow], traffic[speed], category, traffic["surface_index"], traffic["temperature_c"],
+            gradient_percent=gradient, junction=junction, junction_distance_m=distance, studded_share=0.2,
+        )  # fmt: skip
+        bands += 10.0 ** ((level + cnossos_tables.A_WEIGHTING_DB) / 10.0)
+    groups = np.stack([bands[:, :3].sum(axis=1), bands[:, 3], bands[:, 4], bands[:, 5:].sum(axis=1)], axis=1)
+    near = {f"near_{junction}": np.maximum(1.0 - np.abs(distance) / 100.0, 0.0)}
+    corrections = cnossos.road_corrections(gradient, **near, studded_share=0.2)
+    np.testing.assert_allclose(
+        cnossos.band_group_power(**traffic, corrections=corrections), groups, rtol=1e-10
+    )
+
+
+def test_a_level_segment_away_from_junctions_is_bit_for_bit_as_loud_as_without_corrections() -> None:
+    traffic = random_traffic(200)
+    assert cnossos.road_corrections(np.zeros(200), np.zeros(200), np.zeros(200)) is None
+    gradient = np.where(np.arange(200) % 2 == 0, 0.0, 6.0)
+    plain = cnossos.band_group_power(**traffic)
+    corrected = cnossos.band_group_power(**traffic, corrections=cnossos.road_corrections(gradient))
+    np.testing.assert_array_equal(corrected[::2], plain[::2])
+    assert (corrected[1::2] > plain[1::2]).all()
+
+
+def test_studded_tyres_are_refused_with_the_dutch_set_in_one_pass_too() -> None:
+    corrections = cnossos.road_corrections(np.zeros(5), studded_share=0.1)
+    with pytest.raises(ValueError, match="studded_share: the coefficients NL national have none"):
+        cnossos.band_group_power(**random_traffic(5), coefficients=NL_NATIONAL, corrections=corrections)
+
+
 def test_power_is_linear_in_the_flow_at_fixed_speed() -> None:
     traffic = random_traffic(200)
     once = cnossos.band_group_power(**traffic)
