@@ -269,7 +269,7 @@ class AirAgent:
                 }
                 key = f"{quantity}/{averaging}/{row}/{column}"
                 out.append(
-                    Batch(Topic.FIELDS, key, now_ms, {"values": values.ravel()}, attributes=attributes)
+                    Batch(Topic.FIELDS, key, now_ms, {"values": values.flatten()}, attributes=attributes)
                 )
         return out
 
