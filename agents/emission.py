@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cities.pack import City
-from cities.road_noise import coefficients_of
+from cities.road_noise import road_noise_of
 from kernels import cnossos
 from kernels.emission import (
     N_POLLUTANTS,
@@ -23,7 +23,7 @@ from kernels.emission import (
 from kernels.fixedpoint import emission_of, quantise_power
 from kernels.gate import GateBound, air_releases, noise_exceeds
 from kernels.hour_ring import BLOCK_MS, HourRing
-from kernels.network import Mode
+from kernels.network import Direction, Mode
 from streams.observation import Source
 from streams.topics import Batch, Topic
 
@@ -48,7 +48,8 @@ class EmissionAgent:
     Produces
         emissions: whole tiles of 250 segments that hold a released segment, with what was published before
         for the segments that the gate withholds. Every five minutes of event time also the mean of the last
-        hour.
+        hour. The attribute ``n_outside_surface_speeds`` counts the segments of the tile where traffic drives
+        at a speed that their surface was not printed for; they are calculated all the same.
     Keeps
         the latest flows, what was published, and sums of the last hour. Flows of an earlier step than the
         latest change nothing: the sums hold each minute as it was known when it closed.
@@ -71,8 +72,9 @@ class EmissionAgent:
         regime = regime_codes([str(r) for r in city.class_values("regime")])
         self._factors = city.emission.of_segments(regime, city.speed_kmh)
         self._medium_share = city.class_values("truck_medium_share").astype(np.float64)
-        self._coefficients = coefficients_of(city)
-        self._surface = self._coefficients.surface_indices(city.surface)
+        self._road = road_noise_of(city)
+        self._corrections = [self._road.corrections(direction) for direction in Direction]
+        self._is_outside = np.zeros(n, dtype=np.bool_)
         self._temperature_c = float(city.settings.get("noise", {}).get("annual_temperature_c", 10.0))
         self._temperature_order: WeatherOrder = NO_WEATHER
         # until weather is seen, what the air agent assumes
@@ -202,7 +204,8 @@ class EmissionAgent:
         spread = np.zeros(self._n)
         free, factors = self._city.speed_kmh, self._factors
         flow = np.nan_to_num(self._flow, nan=0.0)  # unknown is not added; its column stays out of the sum
-        for direction in (0, 1):
+        is_outside = np.zeros(self._n, dtype=np.bool_)
+        for direction in Direction:
             car, truck, bus = flow[:, direction]
             medium, heavy = truck * self._medium_share, truck * (1.0 - self._medium_share)
             parts = (
@@ -221,9 +224,12 @@ class EmissionAgent:
             speed = np.where(np.isnan(self._speed[:, direction]), free, self._speed[:, direction])
             # Buses are of category 2, and in a street as fast as trucks.
             power += cnossos.band_group_power(
-                car, medium + bus, heavy, speed[0], speed[1], self._surface, self._temperature_c,
-                self._coefficients,
+                car, medium + bus, heavy, speed[0], speed[1], self._road.surface, self._temperature_c,
+                self._road.coefficients, self._corrections[direction],
             )  # fmt: skip
+            drives = np.stack([car, truck + bus]) > 0.0
+            is_outside |= (self._road.is_outside_range(speed[:2]) & drives).any(axis=0)
+        self._is_outside = is_outside
         self._wanted[:, POLLUTANTS] = bounded_quanta(air)
         self._wanted[:, POWERS] = quantise_power(power)
         nox = air[:, Pollutant.NOX]
@@ -281,5 +287,6 @@ class EmissionAgent:
                 "hours_seen": self._minutes_1h / 60.0,
                 "network_hash": self._city.network_hash,
                 "released": int(np.count_nonzero(released[rows])),
+                "n_outside_surface_speeds": int(np.count_nonzero(self._is_outside[rows])),
             },
         )

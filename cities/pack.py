@@ -32,6 +32,9 @@ DISPERSION_PROPERTIES = (
     "srm", "road_type", "tree_factor", "elevation_m", "side_angle_deg", "is_viaduct",
     "barrier_left_m", "barrier_left_kind", "barrier_right_m", "barrier_right_kind",
 )  # fmt: skip
+NOISE_PROPERTIES = (
+    "gradient_percent", "is_bridge", "is_tunnel", "is_viaduct", "junction_start", "junction_end",
+)  # fmt: skip
 NO_LINE = "expected two or more finite positions"
 
 
@@ -100,6 +103,8 @@ class City:
     dispersion_properties : tuple of mapping
         Of each segment, those of :data:`DISPERSION_PROPERTIES` that its file gives, as read; what they mean
         and whether they fit is for :func:`cities.dispersion.dispersion_of`.
+    noise_properties : tuple of mapping
+        Likewise of :data:`NOISE_PROPERTIES`, for :func:`cities.road_noise.road_noise_of`.
     derived : tuple of frozenset of str
         Fields of each segment that were filled in, not given.
     car_edges, bicycle_edges : DirectedEdges
@@ -129,6 +134,7 @@ class City:
     width_m: NDArray[np.float64]
     surface: tuple[str, ...]
     dispersion_properties: tuple[Mapping[str, Any], ...]
+    noise_properties: tuple[Mapping[str, Any], ...]
     derived: tuple[frozenset[str], ...]
     car_edges: DirectedEdges
     bicycle_edges: DirectedEdges
@@ -197,6 +203,9 @@ def load_city(folder: Path) -> City:
             values[s] = _positive(value, field, ids[s])
         return values
 
+    def given(fields: tuple[str, ...]) -> tuple[Mapping[str, Any], ...]:
+        return tuple({f: p[f] for f in fields if p.get(f) is not None} for p in properties)
+
     arrays = {
         "speed_kmh": per_segment("speed_kmh", "speed_kmh"),
         "lanes": per_segment("lanes", "lanes"),
@@ -224,10 +233,8 @@ def load_city(folder: Path) -> City:
         road_class=road_class.astype(np.int16),
         **arrays,
         surface=tuple(surface),
-        dispersion_properties=tuple(
-            {field: p[field] for field in DISPERSION_PROPERTIES if p.get(field) is not None}
-            for p in properties
-        ),
+        dispersion_properties=given(DISPERSION_PROPERTIES),
+        noise_properties=given(NOISE_PROPERTIES),
         derived=tuple(frozenset(d) for d in derived),
         car_edges=network.directed_edges(
             motor & np.isin(direction, ("both", "forward")),

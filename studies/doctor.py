@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cities.cache import MAX_BYTES, cache_folder, entries
 from cities.dispersion import Model, Why, dispersion_of
 from cities.noise_geometry import has_obstacles, read_noise_geometry
-from cities.pack import find_city, load_city
-from cities.road_noise import coefficients_of
+from cities.pack import City, find_city, load_city
+from cities.road_noise import road_noise_of
 from cities.wind_rose import annual_wind
 from streams.recording import read_recording
 
@@ -130,15 +132,39 @@ def _air(name: str) -> str:
 
 def _noise(name: str) -> str:
     city = load_city(find_city(name))
-    coefficients = coefficients_of(city).name
+    roads = _roads(city)
     if not has_obstacles(city.folder):
-        return f"open ground: no buildings, screens or terrain in this pack; coefficients {coefficients}"
+        return f"open ground: no buildings, screens or terrain in this pack; {roads}"
     geometry = read_noise_geometry(city, float(city.settings.get("noise", {}).get("ground_factor", 0.5)))
     counts = (
         f"screened by {geometry.n_buildings} buildings ({geometry.n_derived} of a derived height, "
-        f"{geometry.n_repaired} repaired) and {geometry.n_barriers} screens; coefficients {coefficients}"
+        f"{geometry.n_repaired} repaired) and {geometry.n_barriers} screens; {roads}"
     )
     return "; ".join((counts, *geometry.findings))
+
+
+def _roads(city: City) -> str:
+    """Coefficients, what is known of gradients and junctions, free speeds beyond those of the surfaces."""
+    road = road_noise_of(city)
+    told = [f"coefficients {road.coefficients.name}"]
+    n_near = int(((road.near_crossing > 0.0) | (road.near_roundabout > 0.0)).sum())
+    for count, what in (
+        (road.n_gradients_given, "have a gradient of their own"),
+        (road.n_gradients_of_terrain, "that of the terrain"),
+        (n_near, "are near a junction"),
+    ):
+        if count:
+            told.append(f"{count} segments {what}")
+    motor = np.isin(np.arange(city.network.n_segments), city.car_edges.segment)
+    outside = road.is_outside_range(city.speed_kmh) & motor
+    for row in np.unique(road.surface[outside]):
+        name = road.coefficients.surface_names[row]
+        _, least, most = road.coefficients.surfaces[name]
+        told.append(
+            f"{int((outside & (road.surface == row)).sum())} segments at free speeds beyond those surface "
+            f"{name} was made for ({least:g} to {most:g} km/h), calculated at their speed"
+        )
+    return "; ".join(told)
 
 
 def _recording(name: str) -> str:

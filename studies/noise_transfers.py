@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,20 @@ from numpy.typing import NDArray
 from cities.cache import Progress, cache_folder, content_key
 from cities.noise_geometry import has_obstacles
 from cities.pack import City
-from cities.road_noise import coefficients_of
+from cities.road_noise import road_noise_of
 from kernels.cnossos import band_group_power
+from kernels.network import Direction
 from kernels.noise_field import headroom_bits
-from kernels.propagation import Atmosphere, Ground
+from kernels.propagation import Ground
 from kernels.transfer import (
     MAX_CODE,
-    RECEPTOR_HEIGHT_M,
     STEP_DB,
     NoiseTransfers,
     Patches,
     build_patches,
     radial_table,
 )
-from studies.screened_noise import prepare_screened
+from studies.screened_noise import prepare_screened, read_setting
 
 VERSION = "noise transfers 2"
 _TASK = "noise transfers"
@@ -48,29 +49,36 @@ def capacity_power_db(city: City) -> NDArray[np.float64]:
 
     -inf where no motor traffic is allowed.
     """
-    n = city.network.n_segments
-    directions = np.bincount(city.car_edges.segment, minlength=n)
-    flow = city.class_values("capacity_veh_per_h") * city.lanes * directions
-    trucks = flow * city.class_values("truck_share")
-    medium = trucks * city.class_values("truck_medium_share")
-    coefficients = coefficients_of(city)
-    power = band_group_power(
-        flow - trucks,
-        medium,
-        trucks - medium,
-        city.speed_kmh,
-        np.minimum(city.speed_kmh, MAX_TRUCK_SPEED_KMH),
-        coefficients.surface_indices(city.surface),
-        float(city.settings.get("noise", {}).get("annual_temperature_c", 10.0)),
-        coefficients,
-    ).sum(axis=1)
+    road, edges = road_noise_of(city), city.car_edges
+    medium_share = city.class_values("truck_medium_share")
+    temperature_c = read_setting(city).atmosphere.temperature_c
+    power = np.zeros(city.network.n_segments)
+    for direction in Direction:
+        is_open = np.bincount(edges.segment[edges.direction == direction], minlength=power.size)
+        flow = city.class_values("capacity_veh_per_h") * city.lanes * is_open
+        trucks = flow * city.class_values("truck_share")
+        medium = trucks * medium_share
+        power += band_group_power(
+            flow - trucks,
+            medium,
+            trucks - medium,
+            city.speed_kmh,
+            np.minimum(city.speed_kmh, MAX_TRUCK_SPEED_KMH),
+            road.surface,
+            temperature_c,
+            road.coefficients,
+            road.corrections(direction),
+        ).sum(axis=1)
     with np.errstate(divide="ignore"):
         return np.asarray(10.0 * np.log10(power))
 
 
 def radius_m(city: City) -> NDArray[np.float64]:
     """Distance to which each segment is heard, 0 where no motor traffic is allowed, (n_segments,) [m]."""
-    power = capacity_power_db(city)
+    return _radius_m(capacity_power_db(city))
+
+
+def _radius_m(power: NDArray[np.float64]) -> NDArray[np.float64]:
     radius = np.zeros(power.size)
     for least, reach in sorted(RADIUS_BY_POWER):
         radius[power >= least] = reach
@@ -78,14 +86,16 @@ def radius_m(city: City) -> NDArray[np.float64]:
 
 
 def transfer_table(city: City) -> tuple[NDArray[np.float32], float]:
-    """Radial table of a city, and its ground factor; receptors and ground from city.toml."""
-    noise, receptors = city.settings.get("noise", {}), city.settings.get("receptors", {})
-    ground_factor = float(noise.get("ground_factor", 0.5))
-    atmosphere = Atmosphere(temperature_c=float(noise.get("annual_temperature_c", 10.0)))
-    height_m = float(receptors.get("height_noise_m", RECEPTOR_HEIGHT_M))
+    """Radial table of a city, and its ground factor; receptors, ground and air from city.toml.
+
+    The table knows no direction: of a p_favourable by direction its mean is taken.
+    """
+    setting = read_setting(city)
+    atmosphere = replace(setting.atmosphere, p_favourable=float(np.mean(setting.p_favourable)))
     # A receptor within the radius of a segment hears the whole of it, also its far end.
     reach = max(radius for _, radius in RADIUS_BY_POWER) + float(city.network.length_m.max(initial=0.0))
-    return radial_table(reach, Ground(ground_factor), atmosphere, height_m), ground_factor
+    table = radial_table(reach, Ground(setting.ground_factor), atmosphere, setting.height_m)
+    return table, setting.ground_factor
 
 
 def prepare_noise(city: City, progress: Progress = _silent) -> NoiseTransfers:
@@ -102,11 +112,11 @@ def prepare_noise(city: City, progress: Progress = _silent) -> NoiseTransfers:
     CityError
         When a setting or an object of the pack cannot be used.
     """
+    power = capacity_power_db(city)
+    radius, grid, network = _radius_m(power), city.grid, city.network
     if has_obstacles(city.folder):
-        power = capacity_power_db(city)
-        return prepare_screened(city, radius_m(city), 10.0 ** (power / 10.0), progress)
+        return prepare_screened(city, radius, 10.0 ** (power / 10.0), progress)
     table, ground_factor = transfer_table(city)
-    radius, grid, network = radius_m(city), city.grid, city.network
     key = content_key(
         VERSION, network.vertex_xy, network.vertex_start, radius, repr(grid), table, STEP_DB, MAX_CODE
     )

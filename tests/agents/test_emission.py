@@ -8,8 +8,9 @@ import pytest
 
 from agents.emission import QUANTITY_NAMES, EmissionAgent
 from cities.emission_factors import load_factors
+from kernels import cnossos
 from kernels.emission import EmissionError
-from kernels.fixedpoint import emission_of
+from kernels.fixedpoint import emission_of, quantise_power
 from kernels.gate import air_bound, gate_bound
 from streams.observation import Observation, Source
 from streams.topics import Batch, Topic
@@ -252,6 +253,50 @@ def test_warmer_air_makes_less_tyre_noise_and_the_latest_weather_counts(lattice,
     )
     _read(warm, out)
     assert (warm[:, 6] < cold[:, 6]).all()
+
+
+def _steep(city):
+    """The city whose segments all rise by 8 % along their vertices."""
+    rises = tuple({"gradient_percent": 8.0} for _ in city.segment_ids)
+    return dataclasses.replace(city, noise_properties=rises)
+
+
+def test_each_direction_has_its_own_sign_of_the_gradient(lattice):
+    n = lattice.network.n_segments
+    up, down = np.zeros((2, n)), np.zeros((2, n))
+    up[0], down[1] = 400.0, 400.0
+    city = _steep(lattice)
+    level = _first(lattice, EmissionAgent(lattice, _bound(n)), up, 0.2 * up)
+    climbing, falling, both = (
+        _first(city, EmissionAgent(city, _bound(n)), cars, 0.2 * cars) for cars in (up, down, up + down)
+    )
+    np.testing.assert_array_equal(climbing[:, :4], level[:, :4])  # the air's factors know no gradient
+    assert (climbing[:, 4:8] > falling[:, 4:8]).all()
+    assert (falling[:, 4:8] > level[:, 4:8]).all()  # heavy vehicles brake with their engines
+    np.testing.assert_allclose(both[:, 4:8], climbing[:, 4:8] + falling[:, 4:8], atol=1)
+
+
+def test_powers_of_a_corrected_road_are_those_of_the_whole_formula(lattice):
+    n = lattice.network.n_segments
+    noise = {**lattice.settings["noise"], "studded_share": 0.5, "studded_months": 6.0}
+    city = dataclasses.replace(_steep(lattice), settings={**lattice.settings, "noise": noise})
+    cars = np.zeros((2, n))
+    cars[0] = 500.0
+    power = _first(city, EmissionAgent(city, _bound(n)), cars)[:, 4:8].sum(axis=1)
+    for_one = cnossos.sound_power(500.0, 45.0, "1", "DEF", 10.0, gradient_percent=8.0, studded_share=0.25)
+    quanta = quantise_power(10 ** (cnossos.a_weighted_db(for_one)[0] / 10))
+    np.testing.assert_allclose(power, float(quanta), atol=2)
+
+
+def test_segments_at_speeds_beyond_their_surface_are_counted_where_somebody_drives(lattice):
+    n = lattice.network.n_segments
+    cars = np.zeros((2, n))
+    cars[1, : n // 2] = 100.0
+    time = START + MINUTE
+    for speed, expected in ((25.0, n // 2), (45.0, 0)):  # the reference surface holds from 30 km/h
+        agent = EmissionAgent(lattice, _bound(n))
+        out = _close(agent, time, _densities(lattice, time, cars, speed=speed))
+        assert sum(batch.attributes["n_outside_surface_speeds"] for batch in out) == expected
 
 
 def test_an_older_density_does_not_replace_a_newer_one(lattice, agent):

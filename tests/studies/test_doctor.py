@@ -32,6 +32,29 @@ def test_the_doctor_names_segments_outside_their_method_and_a_bad_property(toy_f
     assert f"segment {side['id']}: elevation_m: got 'high'" in found.text
 
 
+def test_the_doctor_counts_gradients_junctions_and_speeds_beyond_the_surface(toy_folder):
+    def noise():
+        return next(f for f in examine(str(toy_folder), 0) if f.subject == "noise")
+
+    assert noise().text.endswith("in this pack; coefficients 2021/1226")
+    path = toy_folder / "network.geojson"
+    network = json.loads(path.read_text())
+    of = {feature["properties"]["id"]: feature["properties"] for feature in network["features"]}
+    of["h00"].update(
+        gradient_percent=-3.0, junction_start="roundabout", surface="NL07"
+    )  # h00 and v00 begin there
+    of["h01"].update(surface="NL07", direction="none")
+    path.write_text(json.dumps(network))
+    assert noise().text.endswith(
+        "; 1 segments have a gradient of their own; 2 segments are near a junction; 1 segments at free speeds "
+        "beyond those surface NL07 was made for (70 to 80 km/h), calculated at their speed"
+    )
+    of["h00"]["junction_start"] = "bend"
+    path.write_text(json.dumps(network))
+    assert not noise().is_well
+    assert "segment h00: junction_start: got 'bend'" in noise().text
+
+
 def test_the_doctor_says_what_screens_the_noise_and_what_was_assumed(toy_folder):
     def noise():
         return next(f for f in examine(str(toy_folder), 0) if f.subject == "noise")

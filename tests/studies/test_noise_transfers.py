@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cities.pack import City, load_city
+from cities.pack import City, CityError, load_city
 from kernels.cnossos import a_weighted_db, sound_power
-from studies.noise_transfers import RADIUS_BY_POWER, capacity_power_db, prepare_noise, radius_m
+from kernels.propagation import Atmosphere, Ground
+from kernels.transfer import radial_table
+from studies.noise_transfers import (
+    RADIUS_BY_POWER,
+    capacity_power_db,
+    prepare_noise,
+    radius_m,
+    transfer_table,
+)
+from studies.screened_noise import read_setting
 
 CITY = """
 [city]
@@ -127,6 +137,53 @@ def test_another_ground_is_another_entry(tmp_path: Path, cache: Path) -> None:
     heard = (soft.patches.codes != 255) & (hard.patches.codes != 255)
     assert (soft.patches.codes[heard] >= hard.patches.codes[heard]).all()
     assert (soft.patches.codes[heard] > hard.patches.codes[heard]).any()
+
+
+def _with(city: City, **noise: object) -> City:
+    return dataclasses.replace(city, settings={**city.settings, "noise": {**city.settings["noise"], **noise}})
+
+
+def test_the_air_of_open_ground_is_that_of_the_city(tmp_path: Path) -> None:
+    city = write_city(tmp_path / "toy")
+    by_direction = [0.25] * 8 + [0.75] * 8
+    air = {"humidity_percent": 40.0, "annual_temperature_c": 20.0, "p_favourable": by_direction}
+    table, _ = transfer_table(_with(city, **air))
+    assert len(table) > 5 * 1500
+    expected = radial_table(
+        300.0, Ground(0.5), Atmosphere(20.0, 40.0)
+    )  # with the mean of the directions, 0.5
+    np.testing.assert_array_equal(table[:1500], expected[:1500])
+
+
+@pytest.mark.parametrize("noise", [{"humidity_percent": 30.0}, {"p_favourable": 1.0}])
+def test_another_air_is_another_entry(tmp_path: Path, cache: Path, noise: dict[str, float]) -> None:
+    city = write_city(tmp_path / "toy")
+    before, after = prepare_noise(city), prepare_noise(_with(city, **noise))
+    assert len(list(cache.iterdir())) == 2
+    assert (before.patches.codes != after.patches.codes).any()
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [
+        ({"humidity_percent": 0.7}, "humidity_percent: got 0.7, expected 1 to 100"),
+        ({"p_favourable": [0.5, 0.5]}, "p_favourable: got 2 values, expected one or 16"),
+        ({"wall_absorption": 2}, "wall_absorption: got 2, expected 0 to 1"),
+    ],
+)
+def test_a_setting_of_the_air_that_does_not_fit_is_refused_without_buildings_too(
+    tmp_path: Path, noise: dict[str, object], message: str
+) -> None:
+    with pytest.raises(CityError, match=message):
+        prepare_noise(_with(write_city(tmp_path / "toy"), **noise))
+
+
+def test_walls_absorb_as_the_city_says_and_as_a_hard_face_where_it_says_nothing(tmp_path: Path) -> None:
+    city = write_city(tmp_path / "toy")
+    hard = read_setting(city).wall_absorption
+    assert len(hard) == 8
+    assert hard[0] < 0.01 < 0.1 < hard[-1]
+    assert read_setting(_with(city, wall_absorption=0.4)).wall_absorption == (0.4,) * 8
 
 
 def test_a_truncated_file_is_told_and_built_again(tmp_path: Path, cache: Path) -> None:
