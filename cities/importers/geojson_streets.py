@@ -50,7 +50,12 @@ def read_streets(content: bytes, name: str, findings: Findings) -> list[Street]:
             continue
         properties["road_class"] = _class_value(properties.get("road_class"))
         streets += [
-            Street(_part_id(str(identifier), part, len(lines)), line, dict(properties), str(identifier))
+            Street(
+                _part_id(str(identifier), part, len(lines)),
+                line,
+                _of_part(properties, part, len(lines)),
+                str(identifier),
+            )
             for part, line in enumerate(lines, start=1)
         ]
     streets = _without_far_ones(_with_own_ids(streets, findings), findings)
@@ -93,6 +98,12 @@ def street_lines(geometry: Mapping[str, Any]) -> tuple[list[NDArray[np.float64]]
 def _class_value(value: Any) -> Any:
     """Whole numbers that were written as 6.0, as tables with gaps do, are whole numbers again."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _of_part(properties: Mapping[str, Any], part: int, parts: int) -> dict[str, Any]:
+    """Properties of a part; what is at an end of the whole is at that of the first or last part alone."""
+    elsewhere = {"junction_start": part > 1, "junction_end": part < parts}
+    return {k: v for k, v in properties.items() if not elsewhere.get(k, False)}
 
 
 def _part_id(identifier: str, part: int, parts: int) -> str:

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from cities.importers.buildings import DECIMALS, Building
 from cities.importers.findings import Findings
-from cities.importers.osm_tags import building_height_m, street_properties
+from cities.importers.osm_tags import building_height_m, is_roundabout, street_properties
 from cities.importers.streets import Street
 from cities.pack import CityError
 
 SUFFIXES = (".pbf", ".osm", ".osm.gz", ".osm.bz2")
+STOP_LINE_M = 30.0  # traffic lights this near to where ways meet are those of the crossing (assumed)
+M_PER_DEGREE = 111_195.0
 NO_BUILDING = ("no", "entrance", "proposed", "demolished", "razed", "ruins")
 
 Position = tuple[int, float, float]
@@ -31,6 +33,7 @@ class _Way:
     id: int
     runs: list[list[Position]]
     properties: dict[str, Any]
+    is_roundabout: bool
 
 
 def is_openstreetmap(path: Path) -> bool:
@@ -39,22 +42,23 @@ def is_openstreetmap(path: Path) -> bool:
 
 
 def read_osm_streets(path: Path, findings: Findings) -> list[Street]:
-    """Ways on which somebody travels, split where they share a node.
+    """Ways on which somebody travels, split where they share a node; junctions are marked at their ends.
 
     Raises
     ------
     CityError
         When the file cannot be read or holds no street.
     """
-    ways = list(_ways(path, findings))
+    ways, junctions = list(_ways(path, findings)), _junctions(path)
     uses = Counter(node for way in ways for run in way.runs for node, _, _ in _once(run))
     streets: list[Street] = []
     for way in ways:
-        parts = [_positions(part) for run in way.runs for part in _split(run, uses)]
-        parts = [part for part in parts if len(part) >= 2]
-        for number, lonlat in enumerate(parts, start=1):
+        split = [(part, _positions(part)) for run in way.runs for part in _split(run, uses)]
+        parts = [(part, lonlat) for part, lonlat in split if len(lonlat) >= 2]
+        for number, (part, lonlat) in enumerate(parts, start=1):
             identifier = f"w{way.id}" if len(parts) == 1 else f"w{way.id}.{number}"
-            streets.append(Street(identifier, lonlat, dict(way.properties), f"w{way.id}"))
+            ends = _ends(part, junctions, is_roundabout=way.is_roundabout)
+            streets.append(Street(identifier, lonlat, way.properties | ends, f"w{way.id}"))
     if not streets:
         raise CityError(f"{path}: holds no way with a highway tag that can be a street")
     return streets
@@ -71,15 +75,48 @@ def _ways(path: Path, findings: Findings) -> Iterator[_Way]:
         processor = osmium.FileProcessor(str(path), osmium.osm.NODE | osmium.osm.WAY)
         processor = processor.with_locations().with_filter(osmium.filter.EntityFilter(osmium.osm.WAY))
         for way in processor.with_filter(osmium.filter.KeyFilter("highway")):
-            properties = street_properties({tag.k: tag.v for tag in way.tags})
+            tags = {tag.k: tag.v for tag in way.tags}
+            properties = street_properties(tags)
             if properties is None:
                 continue
             runs = _located([(n.ref, n.location) for n in way.nodes])
             if sum(len(run) for run in runs) < len(way.nodes):
                 findings.note("segment", f"w{way.id}", "some of its nodes are not in the file; cut there")
-            yield _Way(way.id, runs, properties)
+            yield _Way(way.id, runs, properties, is_roundabout(tags))
     except (RuntimeError, OSError) as error:
         raise CityError(f"{path}: cannot be read as OpenStreetMap data: {error}") from error
+
+
+def _junctions(path: Path) -> dict[int, str]:
+    """Nodes with traffic lights, and mini-roundabouts, as junctions of the interchange format."""
+    osmium = _osmium()
+    kinds = {"traffic_signals": "crossing", "mini_roundabout": "roundabout"}
+    try:
+        nodes = osmium.FileProcessor(str(path), osmium.osm.NODE).with_filter(
+            osmium.filter.KeyFilter("highway")
+        )
+        return {node.id: kinds[node.tags["highway"]] for node in nodes if node.tags["highway"] in kinds}
+    except (RuntimeError, OSError) as error:
+        raise CityError(f"{path}: cannot be read as OpenStreetMap data: {error}") from error
+
+
+def _ends(nodes: list[Position], junctions: dict[int, str], *, is_roundabout: bool) -> dict[str, str]:
+    """Junctions at the ends of a part; lights stand at stop lines too, before the node where ways meet."""
+    if is_roundabout:
+        return {"junction_start": "roundabout", "junction_end": "roundabout"}
+    lonlat = np.array([position[1:] for position in nodes])
+    scale = M_PER_DEGREE * np.array([np.cos(np.radians(lonlat[0, 1])), 1.0])
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*(np.diff(lonlat, axis=0) * scale).T))])
+    ends = {}
+    for field, from_end_m in (("junction_start", along), ("junction_end", along[-1] - along)):
+        near = [
+            (from_m, junctions[node])
+            for (node, _, _), from_m in zip(nodes, from_end_m, strict=True)
+            if node in junctions and from_m <= min(STOP_LINE_M, along[-1] - from_m)
+        ]
+        if near:
+            ends[field] = min(near)[1]
+    return ends
 
 
 def _located(nodes: list[tuple[int, Any]]) -> list[list[Position]]:

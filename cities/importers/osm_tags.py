@@ -17,6 +17,7 @@ KMH_PER_MPH = 1.609344
 KMH_PER_KNOT = 1.852
 M_PER_FOOT = 0.3048
 LEVEL_M = 3.0
+STEEPEST_PERCENT = 50.0  # steps, or a slip of the pen
 UNKNOWN_HEIGHT_M = 9.0
 PATH, FOOTWAY = 10, 11  # rows of settings.toml with and without bicycles
 
@@ -52,7 +53,25 @@ def street_properties(tags: Tags) -> dict[str, Any] | None:
         made["lanes"] = lanes
     if SURFACES.get(tags.get("surface", "")):
         made["surface"] = SURFACES[tags["surface"]]
+    gradient = gradient_percent(tags)
+    if gradient is not None:
+        made["gradient_percent"] = gradient
+    if tags.get("bridge", "no") != "no":
+        made["is_bridge"] = True
+    if tags.get("tunnel", "no") not in ("no", "building_passage"):
+        made["is_tunnel"] = True
     return made
+
+
+def is_roundabout(tags: Tags) -> bool:
+    """Of a way, or of a node that is a mini-roundabout."""
+    return tags.get("junction") in ("roundabout", "circular") or tags.get("highway") == "mini_roundabout"
+
+
+def gradient_percent(tags: Tags) -> float | None:
+    """Slope in the direction of the way [%], None where no number in percent tells it."""
+    number = re.fullmatch(r"([+-]?\d+(?:\.\d+)?)\s*%", tags.get("incline", "").strip())
+    return float(number[1]) if number and abs(float(number[1])) <= STEEPEST_PERCENT else None
 
 
 def _class_by_use(tags: Tags) -> int:
@@ -84,7 +103,7 @@ def travel_direction(tags: Tags) -> str:
         return "backward"
     if one_way in ("yes", "true", "1"):
         return "forward"
-    implied = highway == "motorway" or tags.get("junction") in ("roundabout", "circular")
+    implied = highway == "motorway" or is_roundabout(tags)
     return "forward" if implied and one_way != "no" else "both"
 
 

@@ -216,7 +216,11 @@ def test_a_street_of_several_lines_is_joined_where_they_meet_and_else_split(tmp_
         "type": "MultiLineString",
         "coordinates": [[[10.002, 50.0], [10.002, 50.001]], [[10.002, 50.0015], [10.002, 50.002]]],
     }
+    features[2]["properties"] |= {"junction_start": "crossing", "junction_end": "roundabout"}
     made = imported(tmp_path, features)
+    of = dict(zip(made.city.segment_ids, made.city.noise_properties, strict=True))
+    assert of["c.1"] == {"junction_start": "crossing"}
+    assert of["c.2"] == {"junction_end": "roundabout"}
     assert made.city.segment_ids == ("a", "b", "c.1", "c.2", "d", "e")
     assert made.report["network"]["streets"] == 5
 

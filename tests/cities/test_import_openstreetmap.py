@@ -10,6 +10,7 @@ import pytest
 from cities.importers.city import Imported, Source, import_city
 from cities.importers.osm_tags import (
     building_height_m,
+    gradient_percent,
     lanes_per_direction,
     speed_limit_kmh,
     street_properties,
@@ -72,6 +73,60 @@ def test_a_roundabout_is_one_way_and_starts_at_a_junction(tmp_path: Path) -> Non
     city = made.city
     assert city.segment_ids == ("w100", "w101.1", "w101.2", "w102")  # not cut at node 5, where nothing meets
     assert city.car_edges.n_edges == 6
+
+
+def _marks(made: Imported) -> dict[str, tuple[str | None, str | None]]:
+    of = dict(zip(made.city.segment_ids, made.city.noise_properties, strict=True))
+    return {name: (p.get("junction_start"), p.get("junction_end")) for name, p in of.items()}
+
+
+def test_roundabouts_and_traffic_lights_are_marked_at_the_ends_of_streets(tmp_path: Path) -> None:
+    """Nodes 5, 8, 3, 7 are a ring; the lights 21 stand 8 m before node 2, the lights 22 in the middle of a street."""
+    nodes = "".join(
+        f'<node id="{n}" lon="{lon}" lat="46.2" version="1"><tag k="highway" v="{kind}"/></node>'
+        for n, lon, kind in (
+            (21, 6.1409, "traffic_signals"), (22, 6.1405, "traffic_signals"), (23, 6.146, "mini_roundabout"),
+        )
+    )  # fmt: skip
+    ways = {
+        100: ([1, 22, 21, 2], {"highway": "tertiary"}),
+        101: ([2, 3], {"highway": "tertiary"}),
+        102: ([5, 8, 3, 7, 5], {"highway": "tertiary", "junction": "roundabout"}),
+        103: ([7, 4], {"highway": "tertiary"}),
+        104: ([4, 23], {"highway": "tertiary"}),
+    }
+    path = write_osm(tmp_path / "town.osm", ways)
+    path.write_text(path.read_text().replace('<way id="100"', f'{nodes}<way id="100"'))
+    made = import_city(Source(path), tmp_path / "pack")
+    ring = ("roundabout", "roundabout")
+    assert _marks(made) == {
+        "w100": (None, "crossing"), "w101": (None, None), "w102.1": ring, "w102.2": ring,
+        "w103": (None, None), "w104": (None, "roundabout"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tags", "gradient"),
+    [
+        ({"incline": "8%"}, 8.0), ({"incline": "-3.5 %"}, -3.5), ({"incline": "up"}, None),
+        ({"incline": "10°"}, None), ({"incline": "200%"}, None), ({}, None),
+    ],
+)  # fmt: skip
+def test_gradients_are_read_in_percent(tags: dict[str, str], gradient: float | None) -> None:
+    assert gradient_percent(tags) == gradient
+    properties = street_properties({"highway": "residential", **tags})
+    assert properties is not None
+    assert properties.get("gradient_percent") == gradient
+
+
+def test_bridges_and_tunnels_are_marked() -> None:
+    for tags, mark in (
+        ({"bridge": "viaduct"}, {"is_bridge"}), ({"tunnel": "yes"}, {"is_tunnel"}),
+        ({"tunnel": "building_passage"}, set()), ({"bridge": "no"}, set()),
+    ):  # fmt: skip
+        properties = street_properties({"highway": "residential", **tags})
+        assert properties is not None
+        assert {key for key in properties if key.startswith("is_")} == mark
 
 
 def test_a_way_that_leaves_the_file_is_cut_there_and_told(tmp_path: Path) -> None:
