@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
@@ -29,6 +29,8 @@ ADMIN = "admin"
 PROBE_TOPIC = "_probe"
 TOPIC_ALREADY_EXISTS = 36
 READY_WITHIN_S = 90.0
+
+Client = TypeVar("Client", AIOKafkaAdminClient, AIOKafkaConsumer, AIOKafkaProducer)
 
 
 def libs_folder() -> Path:
@@ -227,6 +229,8 @@ class Broker:
         absent = missing()
         if absent is not None:
             raise ClusterError(absent)
+        for port in (self.port, self.controller_port):
+            child.refuse_taken(port, self.child.name)
         deadline = time.monotonic() + within_s
         is_new = self._write()
         self.child.start()
@@ -303,12 +307,12 @@ class Broker:
         """Ask for everything that clients will ask for, until all of it works."""
         while True:
             try:
-                async with self._admin() as admin:
+                async with started(AIOKafkaAdminClient(**self.client())) as admin:
                     if not (await admin.describe_cluster())["brokers"]:
                         raise ClusterError("no broker has registered")
                     await _create(admin, [NewTopic(PROBE_TOPIC, 1, 1)])
                     await admin.find_coordinator("probe")
-                async with AIOKafkaProducer(**self.client(), acks="all") as producer:
+                async with started(AIOKafkaProducer(**self.client(), acks="all")) as producer:
                     await producer.send_and_wait(PROBE_TOPIC, b"ready")
                 return
             except (KafkaError, ClusterError, OSError) as error:
@@ -320,21 +324,25 @@ class Broker:
             await asyncio.sleep(child.POLL_S)
 
     async def _grant(self, acls: tuple[Acl, ...]) -> None:
-        async with self._admin() as admin:
+        async with started(AIOKafkaAdminClient(**self.client())) as admin:
             await create_acls(admin, acls)
 
     async def _create_topics(self, topics: list[NewTopic]) -> None:
-        async with self._admin() as admin:
+        async with started(AIOKafkaAdminClient(**self.client())) as admin:
             await _create(admin, topics)
 
-    @asynccontextmanager
-    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        admin = AIOKafkaAdminClient(**self.client())
-        try:
-            await admin.start()
-            yield admin
-        finally:
-            await admin.close()
+
+@asynccontextmanager
+async def started(client: Client) -> AsyncIterator[Client]:
+    """Start a client of aiokafka and close it in the end.
+
+    Also when its start fails: `async with client` leaves it, and its sockets, open then.
+    """
+    try:
+        await client.start()
+        yield client
+    finally:
+        await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:

@@ -56,6 +56,12 @@ def accepts(port: int) -> bool:
         return False
 
 
+def refuse_taken(port: int, name: str) -> None:
+    """Raise ClusterError if somebody listens there: a probe would take him for the new server."""
+    if accepts(port):
+        raise ClusterError(f"port of {name}: got {port}, on which another program listens already")
+
+
 def missing(*programs: str) -> str | None:
     """What of these programs the machine lacks, in words; None if nothing."""
     absent = [name for name in (*programs, "setpriv") if shutil.which(name) is None]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from cluster import child
 from cluster.certificates import Certificates
@@ -162,6 +164,7 @@ class RedisServer:
         absent = missing()
         if absent is not None:
             raise ClusterError(absent)
+        child.refuse_taken(self.port, self.child.name)
         self._write()
         self.child.start()
         try:
@@ -193,7 +196,8 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            with redis.Redis(**self.client(), socket_timeout=5.0) as connection:
+            once = Retry(NoBackoff(), 0)  # who waits for the server asks again himself
+            with redis.Redis(**self.client(), socket_timeout=5.0, retry=once) as connection:
                 return bool(connection.ping())
         except (redis.BusyLoadingError, redis.TimeoutError, redis.ConnectionError) as error:
             if isinstance(error, redis.AuthenticationError):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster import broker as broker_module
@@ -44,9 +46,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """An open Kafka. A test that kills it starts it again before it ends."""
+    """An open Kafka, in a folder whose name Java must be told with care.
+
+    A test that kills it starts it again before it ends.
+    """
     _need(broker_module.missing())
-    with Broker(broker_settings(tmp_path_factory.mktemp("broker"))) as started:
+    with Broker(broker_settings(tmp_path_factory.mktemp("broker of Köln"))) as started:
         yield started
 
 
@@ -99,3 +104,21 @@ def secure_redis(
 def prefix(request: pytest.FixtureRequest) -> str:
     """Begins this test's topics, groups and keys: tests share the servers, never a name."""
     return f"open-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:10]}-"
+
+
+@pytest.fixture
+def ends() -> Callable[[psutil.Process], bool]:
+    """Whether a process ends within 20 s; where nobody buries orphans, a dead one stays as a zombie."""
+
+    def wait(process: psutil.Process) -> bool:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    return True
+            except psutil.NoSuchProcess:
+                return True
+            time.sleep(0.02)
+        return False
+
+    return wait
