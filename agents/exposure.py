@@ -10,16 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents import facade_people
+from agents.facade_noise import QUANTITY as AT_FACADES
+from agents.facade_people import FacadePeople
 from cities.indoors import indoors_of
 from cities.pack import City
 from kernels import health
 from kernels.exposure import UNKNOWN, beside_points, exposure_of, people_in_stored_bands
+from kernels.facades import FacadeReceptors
 from kernels.receptors import ReceptorGrid
 from streams.topics import Batch, Topic
 
 PERIOD_MS = 300_000
 WHOLE_CITY = "all"
-LDEN, LNIGHT = ("noise", "lden"), ("noise", "lnight")
+NOISE = "noise"
+LDEN, LNIGHT = (NOISE, "lden"), (NOISE, "lnight")
 INDICATOR = "rolling 24 h, not the annual Lden and Lnight of 2002/49/EC"
 HEALTH_METHOD = "people of each band times the share of Directive (EU) 2020/367 at its middle"
 
@@ -37,7 +42,7 @@ class _Zone:
 
 @dataclass(slots=True)
 class _Field:
-    """Latest values of a quantity at the inhabited cells."""
+    """Latest values of a quantity at the inhabited cells, or at the facades of homes."""
 
     stored: NDArray[np.uint16]
     accuracy: NDArray[np.float64]
@@ -62,14 +67,15 @@ class ExposureAgent:
         who lives outside the receptor grid is not counted; the attributes say the share that is.
 
     The municipality's total is spread over its residential streets by length, ten metres to either side:
-    derived.
+    derived. With facades (of a pack with buildings) people hear noise there instead: the total is spread over
+    homes by floor area, and the levels on the grid do not count.
     """
 
     name = "exposure"
     consumes: tuple[Topic, ...] = (Topic.FIELDS,)
     produces: tuple[Topic, ...] = (Topic.EXPOSURE,)
 
-    def __init__(self, city: City) -> None:
+    def __init__(self, city: City, facades: FacadeReceptors | None = None) -> None:
         self._city = city
         self._grid = city.grid
         self._tile_number = {tile: t for t, tile in enumerate(city.grid.tiles())}
@@ -77,7 +83,14 @@ class ExposureAgent:
         cells, self._zones = _zones(city)
         self._tiles = _cells_by_tile(city.grid, cells)
         self._n_cells = cells.size
-        self._fields = {key: self._new_field() for key in (*self._thresholds, LDEN, LNIGHT)}
+        self._facades: FacadePeople | None = None
+        if facades is not None and self._zones:
+            homes = _residential(city)
+            self._facades = FacadePeople(
+                city, facades, city.settings["population"]["total"], homes, WHOLE_CITY
+            )
+        self._fields = {key: self._new_field(key) for key in (*self._thresholds, LDEN, LNIGHT)}
+        self._at_facades: dict[tuple[str, str], NDArray[np.float64]] = {}  # people at the present levels
         self._hours_seen = self._hours_needed = math.nan  # of the 24 that noise needs
         self._published: dict[str, tuple[list[list[float]], dict[str, Any]]] = {}
 
@@ -86,12 +99,19 @@ class ExposureAgent:
             return
         quantity, averaging, row, column = batch.key.split("/")
         self._receive_hours(quantity, averaging, batch.attributes)
-        field = self._fields.get((quantity, averaging))
-        if field is None:
-            return
         tile = self._tile_number[int(row), int(column)]
-        position, within = self._tiles[tile]
-        field.stored[position] = batch.columns["values"][within]
+        if self._facades is not None and quantity in (NOISE, AT_FACADES):
+            field = self._fields.get((NOISE, averaging)) if quantity == AT_FACADES else None
+            if field is None:
+                return
+            field.stored[self._facades.span(tile)] = batch.columns["values"]
+            self._at_facades.pop((NOISE, averaging), None)
+        else:
+            field = self._fields.get((quantity, averaging))
+            if field is None:
+                return
+            position, within = self._tiles[tile]
+            field.stored[position] = batch.columns["values"][within]
         field.accuracy[tile] = float(batch.attributes["accuracy"])
         field.simulated[tile] = bool(batch.attributes["simulated"])
         field.scale = float(batch.attributes["scale"])
@@ -133,6 +153,7 @@ class ExposureAgent:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        self._at_facades.clear()
         for key in self._fields:
             kept = state["fields"]["/".join(key)]
             self._fields[key] = _Field(
@@ -153,13 +174,15 @@ class ExposureAgent:
         """How much of the last 24 hours the noise agent has seen."""
         of_day = (quantity, averaging) in (LDEN, LNIGHT)
         seen, needed = ("hours_seen", "hours_needed") if of_day else ("hours_seen_24h", "hours_needed_24h")
-        if quantity == "noise" and seen in attributes:
+        if quantity == NOISE and seen in attributes:
             self._hours_seen, self._hours_needed = float(attributes[seen]), float(attributes[needed])
 
-    def _new_field(self) -> _Field:
+    def _new_field(self, key: tuple[str, str]) -> _Field:
         n_tiles = len(self._tile_number)
+        at_facades = self._facades is not None and key[0] == NOISE
+        n = self._facades.n_receptors if self._facades is not None and at_facades else self._n_cells
         return _Field(
-            stored=np.full(self._n_cells, UNKNOWN, dtype=np.uint16),
+            stored=np.full(n, UNKNOWN, dtype=np.uint16),
             accuracy=np.full(n_tiles, np.nan),
             simulated=np.zeros(n_tiles, dtype=np.bool_),
         )
@@ -171,12 +194,11 @@ class ExposureAgent:
             field = self._fields[key]
             if not field.is_seen:
                 continue
-            exposure = exposure_of(
-                field.stored[zone.cell], zone.people, np.array(thresholds), field.scale, field.offset
-            )
+            stored, people, by_tile = self._heard(zone, key)
+            exposure = exposure_of(stored, people, np.array(thresholds), field.scale, field.offset)
             if exposure.people == 0.0:
                 continue
-            accuracy = self._accuracy(field, zone)
+            accuracy = self._accuracy(field, by_tile)
             for threshold, above in zip(thresholds, exposure.people_above, strict=True):
                 names.append(key)
                 numbers.append(
@@ -201,16 +223,15 @@ class ExposureAgent:
             field, name = self._fields[key], key[1]
             if not field.is_seen:
                 return {}
-            known, in_band = people_in_stored_bands(
-                field.stored[zone.cell], zone.people, bands, field.scale, field.offset
-            )
+            stored, people, by_tile = self._heard(zone, key)
+            known, in_band = people_in_stored_bands(stored, people, bands, field.scale, field.offset)
             if known == 0.0:
                 return {}
-            accuracy = self._accuracy(field, zone)
+            accuracy = self._accuracy(field, by_tile)
             told |= {
                 f"people_{name}": float(round(known)),
                 f"{name}_from_db": list(bands),
-                f"people_by_{name}": [float(round(people)) for people in in_band],
+                f"people_by_{name}": [float(round(n)) for n in in_band],
                 harm: float(round(harmed(in_band))),
                 f"accuracy_{name}": None if accuracy < 0.0 else accuracy,
             }
@@ -222,10 +243,24 @@ class ExposureAgent:
             return f"needs {self._hours_needed:g} h, has {seen:.1f} h"
         return "no road is heard where people live"
 
-    def _accuracy(self, field: _Field, zone: _Zone) -> float:
-        """Accuracy of the tiles, weighted by the people of the zone in them."""
-        known = np.isfinite(field.accuracy) & (zone.people_by_tile > 0.0)
-        people = zone.people_by_tile[known]
+    def _heard(
+        self, zone: _Zone, key: tuple[str, str]
+    ) -> tuple[NDArray[np.uint16], NDArray[np.float64], NDArray[np.float64]]:
+        """Stored values and people where the people of a zone are, and its people by tile."""
+        field = self._fields[key]
+        if self._facades is None or key[0] != NOISE:
+            return field.stored[zone.cell], zone.people, zone.people_by_tile
+        at = self._facades.zones.get(zone.name)
+        if at is None:
+            return field.stored[:0], np.empty(0), np.zeros(len(self._tiles))
+        if key not in self._at_facades:
+            self._at_facades[key] = self._facades.at_receptors(field.stored)
+        return field.stored[at.receptor], self._at_facades[key][at.receptor], at.people_by_tile
+
+    def _accuracy(self, field: _Field, people_by_tile: NDArray[np.float64]) -> float:
+        """Accuracy of the tiles, weighted by the people of a zone in them."""
+        known = np.isfinite(field.accuracy) & (people_by_tile > 0.0)
+        people = people_by_tile[known]
         if not people.size:
             return -1.0  # replaced by NaN when published: NaN equals nothing, not even itself
         return round(float(people @ field.accuracy[known] / people.sum()), 3)
@@ -239,8 +274,10 @@ class ExposureAgent:
         now_ms: int,
     ) -> Batch:
         table = np.array(numbers, dtype=np.float64).reshape(-1, 6)
-        lived_in = zone.people_by_tile > 0.0
-        simulated = any(bool((field.simulated & lived_in).any()) for field in self._fields.values())
+        simulated = any(
+            bool((field.simulated & (self._heard(zone, key)[2] > 0.0)).any())
+            for key, field in self._fields.items()
+        )
         day: dict[str, Any] = {}
         if not math.isnan(self._hours_needed):
             hours = {"hours_seen": round(self._hours_seen, 3), "hours_needed": self._hours_needed}
@@ -265,9 +302,21 @@ class ExposureAgent:
                 "share_covered": zone.share_covered,
                 "simulated": simulated,
                 "network_hash": self._city.network_hash,
+                **self._method(zone),
                 **day,
             },
         )
+
+    def _method(self, zone: _Zone) -> dict[str, Any]:
+        """Where people hear noise, of a city with facades; else as everything, on the grid."""
+        if self._facades is None:
+            return {}
+        at = self._facades.zones.get(zone.name)
+        return {
+            "noise_receptors": facade_people.RECEPTORS,
+            "noise_derived": facade_people.SPREAD,
+            "noise_share_covered": 0.0 if at is None else at.share_covered,
+        }
 
 
 def _thresholds(city: City) -> dict[tuple[str, str], tuple[float, ...]]:
@@ -280,12 +329,17 @@ def _thresholds(city: City) -> dict[tuple[str, str], tuple[float, ...]]:
     return out
 
 
+def _residential(city: City) -> NDArray[np.bool_]:
+    """Streets beside which people live, (n_segments,)."""
+    is_home = np.zeros(city.network.n_segments, dtype=np.bool_)
+    is_home[city.car_edges.segment] = True
+    return np.asarray(is_home & city.class_values("residential").astype(np.bool_))
+
+
 def _zones(city: City) -> tuple[NDArray[np.int64], list[_Zone]]:
     """Inhabited cells of the grid (sorted), and the people of each zone and of the whole city."""
     total = city.settings.get("population", {}).get("total", math.nan)
-    is_home = np.zeros(city.network.n_segments, dtype=np.bool_)
-    is_home[city.car_edges.segment] = True
-    is_home &= city.class_values("residential").astype(np.bool_)
+    is_home = _residential(city)
     length = city.network.length_m
     if not isinstance(total, int | float) or not total > 0 or not is_home.any():
         return np.empty(0, dtype=np.int64), []

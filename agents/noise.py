@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,6 +10,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.facade_noise import FacadeNoise
+from agents.noise_quality import TileQuality
 from cities.pack import City, CityError
 from kernels import noise_field
 from kernels.cnossos import N_GROUPS
@@ -24,9 +25,6 @@ from streams.topics import Batch, Topic
 SCALE_DB = 0.01
 OFFSET_DB = -20.0
 UNKNOWN = 65535
-WITHIN_DB = 2.0  # accuracy is the probability of being within it
-MODEL_SD_DB = 2.0  # of emission (fleet) and propagation; stated, not measured
-DB_PER_NEPER = 10.0 / math.log(10.0)
 
 AVERAGINGS = ("now", "1h")
 _COLUMNS = {
@@ -69,7 +67,8 @@ class NoiseAgent:
     Produces
         fields ``noise/now/r/c`` and ``noise/1h/r/c``, where a value changed; once 24 hours have been seen
         also ``noise/lday/r/c``, ``levening``, ``lnight`` and ``lden``, where an hour of local time ends. A
-        gap of more than a quarter of an hour makes these unknown until it is 24 hours old.
+        gap of more than a quarter of an hour makes these unknown until it is 24 hours old. The same of
+        ``facades``, where the pack has buildings.
     Keeps
         the power per metre of every segment, the sums of its minutes in each of the last 24 hours, and the
         integer fields that follow from them.
@@ -101,7 +100,14 @@ class NoiseAgent:
         self._writer = noise_field.LevelWriter(offset_db=OFFSET_DB, scale_db=SCALE_DB, unknown=UNKNOWN)
         self._tiles = transfers.grid.tiles()
         self._boxes = _tile_boxes(transfers)
-        self._heard = _TileSegments(transfers)
+        self._quality = _quality_of(transfers)
+        self._facades = FacadeNoise(
+            transfers, n, self._writer, UNKNOWN,
+            {
+                "scale": SCALE_DB, "offset": OFFSET_DB, "unit": "dB(A)", "propagation": transfers.kind,
+                "network_hash": self._network_hash,
+            },
+        )  # fmt: skip
         self.changed_segments = 0  # of all steps so far, all fields added up
         self.cells_updated = 0
 
@@ -140,6 +146,7 @@ class NoiseAgent:
     def _update(self, averaging: str, field: _Field, segments: NDArray[np.int32], now_ms: int) -> list[Batch]:
         delta = field.received[segments] - field.applied[segments]
         cells = noise_field.apply(field.accumulator, self._transfers.patches, segments, delta)
+        self._facades.apply(averaging, segments, delta)
         field.applied[segments] = field.received[segments]
         self.changed_segments += int(segments.size)
         self.cells_updated += cells
@@ -150,9 +157,9 @@ class NoiseAgent:
             "hours_seen_24h": self._ring_hours(),
             "hours_needed_24h": NEEDED_HOURS,
         }
-        return self._batches(
-            averaging, field.published, changed, field.applied, self._is_simulated, cells, attributes, now_ms
-        )
+        told = (field.applied, self._is_simulated)
+        batches = self._batches(averaging, field.published, changed, *told, cells, attributes, now_ms)
+        return batches + self._at_facades(averaging, np.ones(1), *told, attributes, now_ms)
 
     def _close_day(self, now_ms: int) -> list[Batch]:
         """Add the minute to its hour; where an hour of local time ends, update the indicators."""
@@ -194,6 +201,7 @@ class NoiseAgent:
             cells[period] = noise_field.apply(
                 day.accumulator[period], self._transfers.patches, segments, delta
             )
+            self._facades.apply(INDICATORS[period], segments, delta)
             touched[period] = _touched_tiles(self._transfers, segments)
             self.changed_segments += int(segments.size)
             self.cells_updated += cells[period]
@@ -212,15 +220,12 @@ class NoiseAgent:
         for i, name in enumerate(INDICATORS):
             is_lden = i == len(INDICATORS) - 1
             fields = day.accumulator if is_lden else day.accumulator[i : i + 1]
-            changed = self._write(
-                fields, weights if is_lden else np.ones(1), day.published[i], np.flatnonzero(touched[i])
-            )
+            of_fields = weights if is_lden else np.ones(1)
+            changed = self._write(fields, of_fields, day.published[i], np.flatnonzero(touched[i]))
             power = np.tensordot(weights, day.applied, axes=1) if is_lden else day.applied[i]
-            batches.extend(
-                self._batches(
-                    name, day.published[i], changed, power, day.is_simulated, cells[i], attributes, now_ms
-                )
-            )
+            told = (power, day.is_simulated)
+            batches += self._batches(name, day.published[i], changed, *told, cells[i], attributes, now_ms)
+            batches += self._at_facades(name, of_fields, *told, attributes, now_ms)
         return batches
 
     def _forget_day(self, hours_seen: float, now_ms: int) -> list[Batch]:
@@ -234,13 +239,13 @@ class NoiseAgent:
         nothing = np.full(self._transfers.grid.shape, UNKNOWN, dtype=np.uint16)
         silent = np.zeros((self._n, N_GROUPS), dtype=np.int64)
         everywhere = np.arange(len(self._tiles))
-        return [
-            batch
-            for name in INDICATORS
-            for batch in self._batches(
+        batches = []
+        for name in INDICATORS:
+            batches += self._batches(
                 name, nothing, everywhere, silent, self._is_simulated, 0, attributes, now_ms
             )
-        ]
+            batches += self._facades.unknown_batches(name, self._is_simulated, attributes, now_ms)
+        return batches
 
     def _write(
         self,
@@ -264,7 +269,7 @@ class NoiseAgent:
         now_ms: int,
     ) -> list[Batch]:
         """Batches of the tiles that changed; the first tile goes with them where it has cells to tell."""
-        accuracy, simulated = self._heard.quality(power, self._log_sd, is_simulated)
+        accuracy, simulated = self._quality.quality(power, self._log_sd, is_simulated)
         tiles = np.union1d(changed, [0]) if cells else changed
         batches = []
         for t in tiles:
@@ -293,6 +298,19 @@ class NoiseAgent:
                 )
             )
         return batches
+
+    def _at_facades(
+        self,
+        averaging: str,
+        weights: NDArray[np.float64],
+        power: NDArray[np.int64] | NDArray[np.float64],
+        is_simulated: NDArray[np.bool_],
+        attributes: dict[str, Any],
+        now_ms: int,
+    ) -> list[Batch]:
+        return self._facades.batches(
+            averaging, weights, power, self._log_sd, is_simulated, attributes, now_ms
+        )
 
     def snapshot(self) -> dict[str, Any]:
         """Powers per segment; the receptor fields follow from them."""
@@ -349,7 +367,10 @@ class NoiseAgent:
             field.accumulator[:] = 0
             self._rebuild(field.accumulator, field.applied)
             self._write(field.accumulator[None], np.ones(1), field.published, np.arange(len(self._tiles)))
+            self._facades.rebuild(averaging, field.applied, weights=np.ones(1))
         self._day = None
+        for name in INDICATORS:
+            self._facades.forget(name)
         if state["day"] is not None:
             self._restore_day(state["day"])
 
@@ -362,57 +383,30 @@ class NoiseAgent:
         for period in Period:
             self._rebuild(day.accumulator[period], day.applied[period])
             self._write(day.accumulator[period : period + 1], np.ones(1), day.published[period], everywhere)
-        self._write(day.accumulator, self._periods.lden_weights(), day.published[-1], everywhere)
+            self._facades.rebuild(INDICATORS[period], day.applied[period], weights=np.ones(1))
+        weights = self._periods.lden_weights()
+        self._write(day.accumulator, weights, day.published[-1], everywhere)
+        self._facades.rebuild(INDICATORS[-1], day.applied[-1], weights=weights)
 
     def _rebuild(self, accumulator: NDArray[np.int64], power: NDArray[np.int64]) -> None:
         patches = self._transfers.patches
         noise_field.apply(accumulator, patches, patches.segment, power[patches.segment])
 
 
-class _TileSegments:
-    """Segments whose patch overlaps each tile, and on how many receptors."""
-
-    def __init__(self, transfers: NoiseTransfers) -> None:
-        box = transfers.patches.box.astype(np.int64)
-        boxes = _tile_boxes(transfers)
-        tile, segment, cells = [], [], []
-        for t, (top, bottom, left, right) in enumerate(boxes):
-            height = np.minimum(box[:, 1], bottom) - np.maximum(box[:, 0], top)
-            width = np.minimum(box[:, 3], right) - np.maximum(box[:, 2], left)
-            shared = np.maximum(height, 0) * np.maximum(width, 0)
-            on = np.flatnonzero(shared)
-            tile.append(np.full(on.size, t))
-            segment.append(transfers.patches.segment[on])
-            cells.append(shared[on].astype(np.float64))
-        self._n = len(boxes)
-        self._tile, self._segment, self._cells = (np.concatenate(x) for x in (tile, segment, cells))
-
-    def quality(
-        self,
-        power: NDArray[np.int64] | NDArray[np.float64],
-        log_sd: NDArray[np.float32],
-        is_simulated: NDArray[np.bool_],
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Probability of being within 2 dB, NaN where nothing is heard, and whether a simulated input is.
-
-        Parameters
-        ----------
-        power : (n_segments, 4)
-        log_sd, is_simulated : (n_segments,)
-            The present uncertainty, also of a mean: cautious, since part of it averages out.
-        """
-        loudness = power.sum(axis=1).astype(np.float64)
-        weight = loudness[self._segment] * self._cells
-        total = np.bincount(self._tile, weights=weight, minlength=self._n)
-        spread = np.bincount(self._tile, weights=weight * log_sd[self._segment], minlength=self._n)
-        simulated = (is_simulated & (loudness > 0.0))[self._segment]
-        accuracy = np.array(
-            [
-                round(level_accuracy(s / w), 3) if w > 0.0 else math.nan
-                for s, w in zip(spread.tolist(), total.tolist(), strict=True)
-            ]
-        )
-        return accuracy, np.bincount(self._tile[simulated], minlength=self._n) > 0
+def _quality_of(transfers: NoiseTransfers) -> TileQuality:
+    """Segments whose patch overlaps each tile of the grid, and on how many receptors."""
+    box = transfers.patches.box.astype(np.int64)
+    boxes = _tile_boxes(transfers)
+    tile, segment, cells = [], [], []
+    for t, (top, bottom, left, right) in enumerate(boxes):
+        height = np.minimum(box[:, 1], bottom) - np.maximum(box[:, 0], top)
+        width = np.minimum(box[:, 3], right) - np.maximum(box[:, 2], left)
+        shared = np.maximum(height, 0) * np.maximum(width, 0)
+        on = np.flatnonzero(shared)
+        tile.append(np.full(on.size, t))
+        segment.append(transfers.patches.segment[on])
+        cells.append(shared[on].astype(np.float64))
+    return TileQuality(len(boxes), np.concatenate(tile), np.concatenate(segment), np.concatenate(cells))
 
 
 def periods_of(city: City) -> Periods:
@@ -434,16 +428,6 @@ def periods_of(city: City) -> Periods:
         return Periods(**begins)
     except ValueError as error:
         raise CityError(f"city.toml [noise] {error}") from error
-
-
-def level_accuracy(log_sd: float) -> float:
-    """Probability that the true level lies within 2 dB, from the sd of the logarithm of the powers.
-
-    To first order a relative error e of the energy is 4.34 e dB; the model's own error is added in
-    quadrature. The powers of a tile are taken as wrong together, which is the cautious side.
-    """
-    sd_db = math.hypot(DB_PER_NEPER * log_sd, MODEL_SD_DB)
-    return math.erf(WITHIN_DB / (sd_db * math.sqrt(2.0)))
 
 
 def _changed(wanted: NDArray[np.int64], applied: NDArray[np.int64]) -> NDArray[np.int32]:

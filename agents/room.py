@@ -29,6 +29,6 @@ def make_agents(city: City, prior: Prior, air: AirColumns, noise: NoiseTransfers
         EmissionAgent(city, air.bound),
         AirAgent(city, air),
         NoiseAgent(city, noise),
-        ExposureAgent(city),
+        ExposureAgent(city, None if noise.facades is None else noise.facades.receptors),
         AlarmsAgent(city, load_rules(city.folder)),
     )

@@ -89,8 +89,8 @@ def index_faces(obstacles: Obstacles, clusters: RoadClusters, reflected: NDArray
     piece_face = np.empty(int(piece_start[-1]), dtype=np.int32)
     _list_near_pieces(middle, slack, edge, n_columns, start, face, piece_start[:-1].copy(), piece_face)
     return Faces(
-        edge, obstacles.top[owner], owner >= obstacles.n_buildings, n_columns, start, face, piece_start, piece_face,
-        np.asarray(reflected, dtype=np.float64),
+        edge, obstacles.top[owner], owner >= obstacles.n_buildings, n_columns, start, face, piece_start,
+        piece_face, np.asarray(reflected, dtype=np.float64),
     )  # fmt: skip
 
 

@@ -4,8 +4,7 @@ Directive 2002/49/EC, annex II, section 2.8 as amended by (EU) 2021/1226. Its fi
 facades (straight pieces of an outline) longer than 5 m are cut into equal intervals, as long as possible but
 at most 5 m, with a receptor in the middle of each; those longer than 2.5 m have one; shorter ones beside each
 other are taken together where they add up to more than 5 m. Receptors are 0.1 m in front of the facade, 4 m
-high. What counts is the incident sound: reflections on a receptor's own building are left out, which is why
-each receptor says which building that is.
+high. What counts is the incident sound: the facade that a receptor stands at reflects nothing to it.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ HEIGHT_M = 4.0
 INTERVAL_M = 5.0
 SHORT_M = 2.5
 CELL_M = 50.0  # of the grid in which the buildings around a point are looked up
+OWN_FACADE_M = 2.1  # faces so near to a receptor are its own facade, as in kernels.point_levels
 _ROUNDING_M = 1e-6
 
 
@@ -35,7 +35,7 @@ class FacadePoints:
     xy : (n, 2) float64
         [m]; 4 m above the ground.
     building : (n,) int32
-        Building of the facade, ascending; its walls reflect nothing to the receptor.
+        Building of the facade, ascending.
     facade_m : (n,) float64
         Length of facade that the receptor stands for [m].
     n_hidden : int
@@ -47,6 +47,72 @@ class FacadePoints:
     building: NDArray[np.int32]
     facade_m: NDArray[np.float64]
     n_hidden: int
+
+
+@dataclass(frozen=True, slots=True)
+class FacadeReceptors:
+    """Receptors in front of the homes of a city: of a home all of them, or none if one would lie outside.
+
+    Homes are sorted by tile of the grid, and within a tile such that neighbours come after each other; those
+    without receptors are the last.
+
+    Attributes
+    ----------
+    xy : (n, 2) float64
+        [m]; 4 m above the ground.
+    home : (n,) int32
+        Home of each receptor, ascending.
+    tile_start : (n_tiles + 1,) int64
+        The homes on tile t of the grid have the receptors ``tile_start[t]:tile_start[t + 1]``.
+    building : (n_homes,) int32
+        Which building of the pack, counted from 0 in the order of its file.
+    home_xy : (n_homes, 2) float64
+        Middle of each home [m].
+    floor_area_m2 : (n_homes,) float64
+        Footprint times height, in storeys of 3 m: people are spread by it.
+    """
+
+    xy: NDArray[np.float64]
+    home: NDArray[np.int32]
+    tile_start: NDArray[np.int64]
+    building: NDArray[np.int32]
+    home_xy: NDArray[np.float64]
+    floor_area_m2: NDArray[np.float64]
+
+    @property
+    def n_receptors(self) -> int:
+        return int(self.home.size)
+
+    @property
+    def n_homes(self) -> int:
+        return int(self.building.size)
+
+
+@dataclass(frozen=True, slots=True)
+class FacadeTransfers:
+    """Noise transfers to facades: of each segment runs of receptors that come after each other.
+
+    Attributes
+    ----------
+    receptors : FacadeReceptors
+    run_start : (n_segments + 1,) int64
+        Segment s has the runs ``run_start[s]:run_start[s + 1]``.
+    first : (n_runs,) int32
+        First receptor of each run; no run reaches into another tile.
+    code_start : (n_runs + 1,) int64
+        Run r has the codes ``code_start[r]:code_start[r + 1]``.
+    codes : (n_codes, 4) uint8
+        -10 lg T of each band group in steps of 0.5 dB, 255 where there is none.
+    headroom_bits : float
+        Between all segments at the largest power and overflow, at the loudest receptor.
+    """
+
+    receptors: FacadeReceptors
+    run_start: NDArray[np.int64]
+    first: NDArray[np.int32]
+    code_start: NDArray[np.int64]
+    codes: NDArray[np.uint8]
+    headroom_bits: float
 
 
 def facade_points(
@@ -150,13 +216,14 @@ def dwellings_at_points(
     of = building[order]
     begin = np.flatnonzero(np.diff(of, prepend=-1) != 0)
     count = np.diff(begin, append=of.size)
+    odd = np.where(count > 1, count % 2, 0)
+    # the median lies between the two in the middle: from the upper one on, with all that equal it
+    median = level[order[begin + odd + (count - odd) // 2]]
+    is_upper = level[order] >= np.repeat(median, count)
+    is_upper[begin[odd == 1]] = False
+    n_upper = np.add.reduceat(is_upper, begin, dtype=np.int64) if begin.size else count
     out = np.zeros(level.size)
-    for first, n in zip(begin, count, strict=True):
-        odd = n % 2 if n > 1 else 0
-        members = order[first + odd : first + n]
-        # the median lies between the two in the middle: from the upper one on, with all that equal it
-        upper = members[level[members] >= level[members[members.size // 2]]]
-        out[upper] = dwellings[of[first]] / upper.size
+    out[order] = np.where(is_upper, np.repeat(dwellings[of[begin]] / np.maximum(n_upper, 1), count), 0.0)
     return out
 
 

@@ -292,8 +292,8 @@ def _clear(tile: Tile, box: NDArray[np.int32], codes: NDArray[np.uint8]) -> None
 
 
 _NO_FACES = Faces(
-    np.empty((0, 4)), np.empty(0), np.empty(0, dtype=np.bool_), 0, np.zeros(1, dtype=np.int32), np.empty(0, dtype=np.int32),
-    np.zeros(1, dtype=np.int32), np.empty(0, dtype=np.int32), np.ones(N_BANDS),
+    np.empty((0, 4)), np.empty(0), np.empty(0, dtype=np.bool_), 0, np.zeros(1, dtype=np.int32),
+    np.empty(0, dtype=np.int32), np.zeros(1, dtype=np.int32), np.empty(0, dtype=np.int32), np.ones(N_BANDS),
 )  # fmt: skip
 
 

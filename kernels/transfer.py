@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from kernels import cnossos
 from kernels.cnossos_tables import A_WEIGHTING_DB
+from kernels.facades import FacadeTransfers
 from kernels.network import Network
 from kernels.propagation import Atmosphere, Ground, attenuation_db
 from kernels.receptors import ReceptorGrid
@@ -96,6 +97,8 @@ class NoiseTransfers:
         Receptors within a building, which hear nothing.
     findings : tuple of str
         What was assumed or repaired.
+    facades : FacadeTransfers, optional
+        To the facades of homes, where the pack has buildings.
     """
 
     grid: ReceptorGrid
@@ -106,6 +109,7 @@ class NoiseTransfers:
     is_screened: bool = False
     n_indoors: int = 0
     findings: tuple[str, ...] = ()
+    facades: FacadeTransfers | None = None
 
 
 def n_threads() -> int:

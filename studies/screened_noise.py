@@ -49,6 +49,7 @@ from kernels.transfer import (
     n_threads,
     patch_layout,
 )
+from studies.facade_transfers import WayOfSound, prepare_facades
 from studies.noise_scene import HARD_FACE
 
 VERSION = "screened noise transfers 2"
@@ -140,7 +141,7 @@ class _Plan:
 def prepare_screened(
     city: City, radius_m: NDArray[np.float64], power: NDArray[np.float64], progress: Progress
 ) -> NoiseTransfers:
-    """Screened transfers of a city from the cache, built first where they are not there yet.
+    """Screened transfers of a city to its grid and facades from the cache, built where not there yet.
 
     Parameters
     ----------
@@ -160,6 +161,14 @@ def prepare_screened(
     progress(f"{_TASK}: buildings", 0.0)
     geometry = read_noise_geometry(city, setting.ground_factor)
     plan = _plan(city, setting, geometry, np.minimum(radius_m, setting.max_distance_m), power)
+    transfers = _to_grid(plan, setting, progress)
+    way = WayOfSound(
+        geometry.obstacles, plan.clusters, plan.reach_m, plan.air, plan.power, plan.faces, plan.folder().name
+    )
+    return replace(transfers, facades=prepare_facades(city, way, progress))
+
+
+def _to_grid(plan: _Plan, setting: Setting, progress: Progress) -> NoiseTransfers:
     folder = plan.folder()
     if folder.is_dir():
         try:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agents.noise import OFFSET_DB, SCALE_DB, UNKNOWN, NoiseAgent, level_accuracy
+from agents.noise import OFFSET_DB, SCALE_DB, UNKNOWN, NoiseAgent
+from agents.noise_quality import level_accuracy
 from cities.pack import CityError
 from kernels import cnossos, noise_field, transfer
 from kernels.fixedpoint import POWER_MAX, quantise_power

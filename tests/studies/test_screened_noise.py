@@ -83,7 +83,8 @@ def test_a_city_with_buildings_is_screened_and_says_so(tmp_path: Path) -> None:
     transfers = prepare_noise(city, lambda what, done: told.append((what, done)))
     assert transfers.is_screened
     assert transfers.kind == "screened by 3 buildings; reflections of first order"
-    assert told[-1] == ("noise transfers", 1.0)
+    assert ("noise transfers", 1.0) in told
+    assert told[-1] == ("noise at facades", 1.0)
     fractions = [done for what, done in told if what == "noise transfers"]
     assert fractions == sorted(fractions)
     shadow = np.s_[2:5, 15:25]  # behind the house in the south
