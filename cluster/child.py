@@ -24,6 +24,10 @@ TAIL_LINES = 25
 # reconnects to a dead server's port there can get that very port for itself and then talks to itself.
 FREE_PORTS = range(20_000, 32_000)
 
+# The kernel kills the program when its parent dies. A parent that died before the kernel was told so is
+# found out by its number: the shell, which the program then replaces, has another parent by now.
+LEASH = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"']
+
 
 class ClusterError(RuntimeError):
     """A server could not be had, did not start or ended; the message ends with the tail of its log."""
@@ -110,7 +114,7 @@ class Child:
             raise ClusterError(f"{self.name} runs already, as process {self.pid}")
         with self.log.open("ab") as log:
             self._log_start = log.tell()
-            self._process = _spawn(["setpriv", "--pdeathsig", "KILL", "--", *self.command], log.fileno())
+            self._process = _spawn([*LEASH, str(os.getpid()), *self.command], log.fileno())
         self._owner = os.getpid()
         _running.add(self)
 

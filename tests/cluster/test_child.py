@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.child import Child, ClusterError, free_ports, refuse_taken
+from cluster.child import LEASH, Child, ClusterError, free_ports, refuse_taken
 
 HOME = Path(__file__).resolve().parent.parent.parent
 Ends = Callable[[psutil.Process], bool]
@@ -60,6 +60,13 @@ def test_no_orphan_outlives_its_parent(tmp_path: Path, ends: Ends, how: signal.S
             parent.send_signal(how)
         parent.wait(20)
         assert ends(child)
+
+
+def test_a_program_whose_parent_died_before_the_kernel_knew_does_not_start(tmp_path: Path) -> None:
+    for parent, starts in ((os.getpid(), True), (os.getppid(), False)):
+        file = tmp_path / str(parent)
+        done = subprocess.run([*LEASH, str(parent), "touch", str(file)])
+        assert (file.exists(), done.returncode == 0) == (starts, starts)
 
 
 def test_a_child_is_not_a_process_of_the_terminal(sleeper: Child) -> None:
