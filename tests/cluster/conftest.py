@@ -16,6 +16,7 @@ from cluster import redis_server as redis_module
 from cluster.acls import Acl, Operation, Resource
 from cluster.broker import Broker, BrokerSecurity, BrokerSettings
 from cluster.certificates import Certificates, make_certificates
+from cluster.child import missing
 from cluster.redis_server import RedisSecurity, RedisServer, RedisSettings, RedisUser
 
 # The first compiler alone takes 3.3 s of processor for a start where both take 5.5 s.
@@ -39,8 +40,21 @@ def broker_settings(folder: Path, security: BrokerSecurity | None = None) -> Bro
 
 
 @pytest.fixture(scope="session")
+def kafka() -> None:
+    """What a broker needs is on this machine."""
+    _need(broker_module.missing())
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> None:
+    """What a Redis needs is on this machine."""
+    _need(redis_module.missing())
+
+
+@pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Of a throw-away authority."""
+    _need(missing("openssl"))
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 

@@ -16,7 +16,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, TopicAuthorizationFailedError
 
 from cluster.acls import Acl, Operation, Resource
-from cluster.broker import Broker, BrokerSettings, missing, properties_text, started
+from cluster.broker import Broker, BrokerSettings, properties_text, started
 from cluster.child import ClusterError
 
 HOME = Path(__file__).resolve().parent.parent.parent
@@ -158,9 +158,8 @@ def test_a_taken_port_is_refused_before_anything_starts(broker: Broker, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("kafka")
 def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
-    if (absent := missing()) is not None:
-        pytest.skip(absent)
     broker = Broker(BrokerSettings(tmp_path, jvm_options=("-XX:NoSuchThing",)))
     with pytest.raises(ClusterError, match=r"ended with code 1; (?s:.*)Unrecognized VM option 'NoSuchThing'"):
         broker.start()
@@ -169,9 +168,8 @@ def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
         wrong.start()
 
 
+@pytest.mark.usefixtures("kafka")
 def test_no_broker_outlives_its_parent(tmp_path: Path, ends: Callable[[psutil.Process], bool]) -> None:
-    if (absent := missing()) is not None:
-        pytest.skip(absent)
     with subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], cwd=HOME) as parent:
         own = psutil.Process(parent.pid)
         brokers: list[psutil.Process] = []

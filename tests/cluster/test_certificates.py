@@ -1,6 +1,5 @@
 """One authority, one server, and no key with which a second could be made."""
 
-import shutil
 import ssl
 import subprocess
 from pathlib import Path
@@ -8,12 +7,6 @@ from pathlib import Path
 import pytest
 
 from cluster.certificates import Certificates
-
-
-@pytest.fixture(autouse=True)
-def _openssl() -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
 
 
 def _text(path: Path) -> str:

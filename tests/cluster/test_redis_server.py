@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cluster.child import ClusterError
-from cluster.redis_server import RedisServer, RedisSettings, RedisUser, missing
+from cluster.redis_server import RedisServer, RedisSettings, RedisUser
 
 HOME = Path(__file__).resolve().parent.parent.parent
 PARENT = """
@@ -112,9 +112,8 @@ def test_a_server_that_cannot_start_says_why(redis_server: RedisServer, tmp_path
         RedisServer(RedisSettings(tmp_path)).start()
 
 
+@pytest.mark.usefixtures("redis_program")
 def test_no_server_outlives_its_parent(tmp_path: Path, ends: Callable[[psutil.Process], bool]) -> None:
-    if (absent := missing()) is not None:
-        pytest.skip(absent)
     done = subprocess.run(
         [sys.executable, "-c", PARENT, str(tmp_path)], cwd=HOME, capture_output=True, text=True
     )
