@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agents.noise_quality import TileQuality
 from kernels import facade_field
+from kernels.facades import most_exposed
 from kernels.noise_field import LevelWriter
 from kernels.receptors import ReceptorGrid
 from kernels.transfer import NoiseTransfers
@@ -129,6 +130,20 @@ class FacadeNoise:
         fields = np.ascontiguousarray(self._sums[parts])
         return np.flatnonzero(self._writer.update(fields, weights, self._published[averaging], self._boxes))
 
+    def _columns(self, averaging: str, first: int, end: int) -> dict[str, NDArray[Any]]:
+        """Levels at some receptors, and which are the loudest of their buildings."""
+        values = self._published[averaging][0, first:end].copy()
+        home = self._facades.receptors.home[first:end]
+        level = np.where(values == self._unknown, np.nan, values)
+        _, loudest = most_exposed(level, home - home[0], int(home[-1] - home[0]) + 1)
+        is_most_exposed = np.zeros(values.size, dtype=np.bool_)
+        is_most_exposed[loudest[loudest >= 0]] = True
+        return {
+            "building": self._building[first:end].copy(),
+            "values": values,
+            "is_most_exposed": is_most_exposed,
+        }
+
     def _tell(
         self,
         averaging: str,
@@ -151,10 +166,7 @@ class FacadeNoise:
                     topic=Topic.FIELDS,
                     key=f"{QUANTITY}/{averaging}/{row}/{column}",
                     time_ms=now_ms,
-                    columns={
-                        "building": self._building[first:end].copy(),
-                        "values": self._published[averaging][0, first:end].copy(),
-                    },
+                    columns=self._columns(averaging, int(first), int(end)),
                     attributes={
                         **self._attributes,
                         "accuracy": float(accuracy[tile]),

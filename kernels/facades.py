@@ -176,7 +176,8 @@ def most_exposed(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Level at the most exposed facade of each building and its receptor, each (n_buildings,).
 
-    NaN and -1 for a building at which nothing is heard, or that has no receptor.
+    NaN and -1 for a building at which nothing is heard, or that has no receptor; of receptors that are
+    equally loud it is the first.
 
     Parameters
     ----------
@@ -185,13 +186,22 @@ def most_exposed(
     building : (n,) int32
     n_buildings : int
     """
-    level = np.where(np.isnan(level_db), -np.inf, level_db)
-    order = np.lexsort((-level, building))
-    first = order[np.flatnonzero(np.diff(building[order], prepend=-1) != 0)]
-    first = first[np.isfinite(level[first])]
     highest, point = np.full(n_buildings, np.nan), np.full(n_buildings, -1, dtype=np.int64)
-    highest[building[first]], point[building[first]] = level[first], first
+    _most_exposed(np.asarray(level_db, dtype=np.float64), building, highest, point)
     return highest, point
+
+
+@njit(cache=True, error_model="numpy")
+def _most_exposed(
+    level: NDArray[np.float64],
+    building: NDArray[np.int32],
+    highest: NDArray[np.float64],
+    point: NDArray[np.int64],
+) -> None:
+    for i in range(level.size):
+        b = building[i]
+        if not np.isnan(level[i]) and (point[b] < 0 or level[i] > highest[b]):
+            highest[b], point[b] = level[i], i
 
 
 def dwellings_at_points(

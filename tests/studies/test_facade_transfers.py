@@ -219,6 +219,11 @@ def test_published_levels_at_facades_are_those_of_the_present_powers(town: City)
     assert batch.attributes["propagation"] == transfers.kind
     assert batch.attributes["accuracy"] == room.fields["noise/now/0/0"].attributes["accuracy"]
     assert "cells_updated" not in batch.attributes
+    loudest = batch.columns["is_most_exposed"]
+    assert batch.columns["building"][loudest].tolist() == receptors.building[:3].tolist()
+    for k in receptors.building[:3]:
+        own = batch.columns["values"][batch.columns["building"] == k]
+        assert batch.columns["values"][loudest & (batch.columns["building"] == k)] == own.max()
     road, behind = (np.flatnonzero(batch.columns["building"] == k) for k in (0, 2))
     assert np.nanmax(room.level("now")[road]) > np.nanmax(room.level("now")[behind]) + 10.0
     decoded = decode_batch(encode_batch(batch))
