@@ -47,12 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     from cities.pack import CityError
+    from streams.cluster import ClusterError
     from streams.recording import RecordingError
     from streams.store import StoreError
 
     try:
         status: int = options.command(options)
-    except (CityError, RecordingError, StoreError, OptionError) as error:
+    except (CityError, ClusterError, RecordingError, StoreError, OptionError) as error:
         print(f"twinroom: {error}", file=sys.stderr)
         return REFUSED
     return status
@@ -143,6 +144,10 @@ def _parser() -> argparse.ArgumentParser:
                       "twinroom doctor")  # fmt: skip
     doctor.add_argument("--city", default="ghent", help="a bundled city or a folder (default: ghent)")
     doctor.add_argument("--port", type=int, default=5006)
+
+    from cluster.commands import add_commands
+
+    add_commands(commands, _command)
 
     bench = _command(commands, "bench", _bench, "a benchmark, with the machine's limit of the same run",
                      "twinroom bench room --report room.json")  # fmt: skip

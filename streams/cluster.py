@@ -104,11 +104,14 @@ class Cluster:
     name : str
         Prefix of topics, consumer groups, transactional ids and keys.
     regions : tuple of str
-        Bundled cities or folders; the place in the list is the partition of every topic.
+        Their names; the place in the list is the partition of every topic.
+    packs : tuple of str
+        City pack of each: a bundled name or a folder.
     """
 
     name: str
     regions: tuple[str, ...]
+    packs: tuple[str, ...]
     kafka: KafkaSettings
     redis: RedisSettings
     source: str = field(default="cluster.toml", compare=False)
@@ -179,7 +182,8 @@ def _cluster(given: Mapping[str, Any], path: Path, environment: Mapping[str, str
         raise _SettingError(
             f"[cluster] name: got {name!r}, expected small letters, digits and hyphens, as in 'flanders'"
         )
-    regions = _texts(cluster, "cluster", "regions")
+    packs = _texts(cluster, "cluster", "regions")
+    regions = tuple(Path(pack).name for pack in packs)
     if len(set(regions)) < len(regions):
         twice = next(r for r in regions if regions.count(r) > 1)
         raise _SettingError(f"[cluster] regions: {twice!r} stands there twice; each is one partition")
@@ -194,6 +198,7 @@ def _cluster(given: Mapping[str, Any], path: Path, environment: Mapping[str, str
     made = Cluster(
         name=name,
         regions=regions,
+        packs=tuple(str(path.parent / pack) if "/" in pack else pack for pack in packs),
         kafka=KafkaSettings(
             bootstrap=_texts(kafka, "kafka", "bootstrap"),
             security=security,

@@ -7,7 +7,7 @@ with the same write, so that they never show what a later owner does not know of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,15 +145,17 @@ class Snapshots:
         ]  # fmt: skip
         return bool(await self._write(keys=self._keys(region), args=args))
 
-    async def about(self, region: str) -> dict[str, str]:
-        """Owner, epoch, generation and offsets of a region, and when it was last written."""
-        names = ("owner", "epoch", "generation", "seen_ms", "step_ms")
+    async def about(self, region: str) -> tuple[dict[str, str], dict[str, int]]:
+        """Owner, epoch, generation, when it was last written and its last step; and the offsets."""
         key = self._keys(region)[0]
-        values: Sequence[Any] = await self.redis.hmget(key, [*names, "offset:observations"])
-        return {
-            name: "" if value is None else bytes(value).decode()
-            for name, value in zip((*names, "offset"), values, strict=True)
+        names: list[Any] = await self.redis.hkeys(key)
+        told = [name for name in names if not name.startswith(b"part:")]
+        values: list[Any] = await self.redis.hmget(key, told) if told else []
+        fields = {
+            name.decode(): bytes(value or b"").decode() for name, value in zip(told, values, strict=True)
         }
+        offsets = {name[7:]: int(value) for name, value in fields.items() if name.startswith("offset:")}
+        return fields, offsets
 
     async def close(self) -> None:
         await self.redis.aclose()

@@ -7,7 +7,7 @@ in the same order as in one process (:class:`agents.engines.embedded.EmbeddedEng
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,7 @@ class RegionEngine:
         self._letters: list[DeadLetter] = []
         self._clock_ms = self.step_ms = 0
         self.rows = self.steps = self.dead_letters = 0
+        self.changes = 0  # rises when an agent's state may have changed
         self._bus = Bus()
         self._outputs: list[Output | Mark] = []
         for agent in agents:
@@ -172,6 +173,7 @@ class RegionEngine:
     def _close_step(self, end_ms: int) -> None:
         self.step_ms = end_ms
         self.steps += 1
+        self.changes += 1
         rows = self._buffer.close(end_ms)
         if rows:
             column = np.empty(len(rows), dtype=object)
@@ -194,6 +196,7 @@ class RegionEngine:
 
     def _act(self, action: Batch) -> None:
         """Take an operator's action at once, between two steps."""
+        self.changes += 1
         for agent in self.agents:
             if Topic.OPERATOR_ACTIONS in agent.consumes:
                 agent.receive(action)
@@ -204,9 +207,16 @@ class RegionEngine:
             self._outputs.append(Output(agent.name, batch))
             self._bus.publish(batch)
 
-    def snapshot(self) -> dict[str, dict[str, Any]]:
-        """State in parts: ``intake``, which each message changes, and that of each agent."""
-        intake: dict[str, Any] = {
+    def snapshot(self, names: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
+        """State in parts, all or those named: ``intake``, which each message changes, and each agent."""
+        made: dict[str, Callable[[], dict[str, Any]]] = {
+            "intake": self._snapshot_intake,
+            **{f"agent {agent.name}": agent.snapshot for agent in self.agents},
+        }
+        return {name: make() for name, make in made.items() if names is None or name in names}
+
+    def _snapshot_intake(self) -> dict[str, Any]:
+        return {
             "buffer": self._buffer.snapshot(),
             "letters": [(x.raw, x.reason, x.field, x.source, x.line) for x in self._letters],
             "clock_ms": self._clock_ms,
@@ -218,7 +228,6 @@ class RegionEngine:
                 for (topic, agent), up in self._upstream.items()
             ],
         }  # fmt: skip
-        return {"intake": intake, **{f"agent {agent.name}": agent.snapshot() for agent in self.agents}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up a state that :meth:`snapshot` made of the same agents."""
