@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import math
-import os
 import socket
 import sys
 import time
@@ -69,9 +68,12 @@ def _worker(options: argparse.Namespace) -> int:
     _log()
     import uvloop
 
+    import agents.room  # noqa: F401  before the fork, so that a new child finds them imported
+    import studies.prepare  # noqa: F401
     from agents.chain import group_of
     from agents.engines.monitor import Monitor
     from agents.engines.worker import Worker
+    from cluster.supervisor import REFUSED, supervise
     from streams.cluster import ClusterError, read_cluster
 
     cluster = read_cluster(options.cluster)
@@ -88,9 +90,15 @@ def _worker(options: argparse.Namespace) -> int:
         await worker.run()
         await monitor.stop()
 
-    uvloop.run(work())
-    os._exit(0)  # Faust's threads are daemons that may wait on Kafka for seconds more
-    return 0
+    def run() -> int:
+        try:
+            uvloop.run(work())
+        except ClusterError as error:
+            print(f"twinroom: {error}", file=sys.stderr)
+            return REFUSED
+        return 0
+
+    return supervise(f"worker {options.name}", run)
 
 
 def _engine(pack: str, names: Sequence[str]) -> RegionEngine:

@@ -143,9 +143,11 @@ class RegionTask:
         """End the task; with ``save`` a last snapshot is written and sent first."""
         if self.is_running:
             await self.hold()
-            if save and self._waiting and self.is_running:
+            if save and self.is_running and self.engine is not None:
                 with contextlib.suppress(LostError):
                     await self._snapshot()
+                    if self._packed_outbox:  # it has been sent by now: whoever is next need not do it again
+                        await self._snapshot()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._stop_producer()

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import faust
@@ -65,6 +65,7 @@ class Worker:
         self._snapshots = Snapshots(cluster, self.group)
         self._executor = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="region")
         self._tries: dict[int, dict[tuple[Topic, int], int]] = {}
+        self._preloaded: dict[str, Future[RegionEngine]] = {}
         self._reloads: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._taking_up = asyncio.Lock()  # Faust seeks from the fetcher and after a rebalance, also at once
@@ -191,7 +192,7 @@ class Worker:
             snapshots=self._snapshots,
             executor=self._executor,
             metrics=self.metrics,
-            load=lambda: self._load(region, self._names),
+            load=lambda: self._engine(region),
             topic_name=self.cluster.topic,
             new_producer=producer,
             pause=pause,
@@ -199,6 +200,18 @@ class Worker:
             partition=partition,
             tries=self._tries.setdefault(partition, {}),
         )
+
+    def _engine(self, region: str) -> RegionEngine:
+        """Engine of a region, from the start of this process or made now; called in a thread."""
+        ready = self._preloaded.pop(region, None)
+        return self._load(region, self._names) if ready is None else ready.result()
+
+    async def _preload(self) -> None:
+        """Begin to load what a worker of this name had, while the group is still being joined."""
+        for region in self.cluster.regions:
+            about, _ = await self._snapshots.about(region)
+            if about.get("owner") == self.name:
+                self._preloaded[region] = self._executor.submit(self._load, region, self._names)
 
     async def _drop(self, partition: int, *, save: bool = False) -> None:
         task = self.tasks.pop(partition, None)
@@ -235,7 +248,7 @@ class Worker:
             loop.add_signal_handler(number, self._stopped.set)
         topics = tuple(self._topics.values())
         await when_ready(lambda: check_topics(self.cluster, topics), "Kafka")
-        await until_done("Redis", self._ping)
+        await until_done("Redis", self._preload)
         log.info("worker %s: joining group %s-%s", self.name, self.cluster.name, self.group)
         with threadpool_limits(limits=1, user_api="blas"):
             try:
@@ -245,9 +258,6 @@ class Worker:
                 os._exit(CRASHED)
             await self._watch()
         await self._end()
-
-    async def _ping(self) -> None:
-        await self._snapshots.redis.ping()
 
     async def _watch(self) -> None:
         """Until told to stop: keep the figures up to date, and end when Faust has crashed."""
