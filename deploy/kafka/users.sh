@@ -18,7 +18,7 @@ ssl.truststore.location=$secrets/ca.pem
 END
 while IFS='=' read -r name word; do
     [ "$name" != controller ] || continue
-    echo "SCRAM-SHA-512=[password=$word]" >"$scratch/one"
+    echo "SCRAM-SHA-512=password=$word" >"$scratch/one"
     "$kafka/bin/kafka-configs.sh" --bootstrap-server "${KAFKA_BOOTSTRAP:-localhost:9092}" --command-config "$scratch/admin" \
         --alter --entity-type users --entity-name "$name" --add-config-file "$scratch/one" </dev/null
 done < <(grep -v '^admin=' "$secrets/kafka_users"; grep '^admin=' "$secrets/kafka_users")
