@@ -24,7 +24,7 @@ HOME = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((HOME / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 AGENTS = [kind.name for kind in CHAIN]
-JOBS = ["rights", "topics", "feed"]  # they end; nobody asks how they are
+JOBS = ["rights", "topics", "feed", "status"]  # they end; nobody asks how they are
 SCHEMA_SHA256 = "d549057ebc2925f39f62799eab0db7b9e2c18b35b6c00595199116da3ed10e64"
 
 every_service = pytest.mark.parametrize("name", SERVICES)
