@@ -202,3 +202,16 @@ def test_other_machines_reach_kafka_and_redis_at_an_inner_address_only() -> None
     for name, port in (("kafka", 9092), ("redis", 6379)):
         (published,) = added[name]["ports"]
         assert re.fullmatch(rf"\$\{{TWINROOM_INNER:\?.+\}}:{port}:{port}", published)
+
+
+def test_workers_elsewhere_and_containers_beside_know_the_servers_by_the_same_names() -> None:
+    added = yaml.safe_load((HOME / "deploy/machines.yaml").read_text(encoding="utf-8"))["services"]
+    assert added.keys() == {"kafka", "redis", "worker", *AGENTS}
+    assert added["kafka"]["environment"]["KAFKA_ADVERTISED"].startswith("${TWINROOM_KAFKA_HOST")
+    for name in ("kafka", "redis"):
+        (alias,) = added[name]["networks"][name]["aliases"]
+        variable = f"${{TWINROOM_{name.upper()}_HOST"
+        assert alias.startswith(variable)
+        for agent in ("worker", *AGENTS):
+            assert f"{variable}}}=${{TWINROOM_INNER}}" in added[agent]["extra_hosts"]
+            assert "door" in added[agent]["networks"]
