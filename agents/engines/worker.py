@@ -256,8 +256,12 @@ class Worker:
             except TimeoutError:
                 log.error("worker %s: could not join its group in %g s; ending", self.name, START_S)
                 os._exit(CRASHED)
-            await self._watch()
-        await self._end()
+            try:
+                await self._watch()
+                await self._end()
+            except Exception:
+                log.exception("worker %s: ending", self.name)
+                os._exit(CRASHED)
 
     async def _watch(self) -> None:
         """Until told to stop: keep the figures up to date, and end when Faust has crashed."""
@@ -284,9 +288,15 @@ class Worker:
         task = self.tasks[partition]
         total = 0
         for name, topic in self._topics.items():
-            end = self.app.consumer.highwater(TP(name, partition))
-            total += max(0, (end or 0) - task.durable.get(topic, 0))
+            total += max(0, self._end_of(TP(name, partition)) - task.durable.get(topic, 0))
         return total
+
+    def _end_of(self, tp: TP) -> int:
+        """Next offset of a partition as last heard from Kafka, 0 where it is not ours."""
+        try:
+            return self.app.consumer.highwater(tp) or 0
+        except AssertionError:  # aiokafka's way to say that it has been revoked
+            return 0
 
     def stuck(self) -> list[str]:
         """Regions that have messages to take in and have taken in none for a minute."""

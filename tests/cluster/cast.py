@@ -1,0 +1,278 @@
+"""A cluster of toy towns for tests and for `make chaos`: its broker, its Redis, its workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from agents.engines.embedded import EmbeddedEngine
+from agents.room import make_agents
+from cities.pack import load_city
+from streams.cluster import Cluster, read_cluster
+from streams.digest import run_digest
+from streams.kafka import new_producer
+from streams.kafka_digest import Published, published_of
+from streams.kafka_feed import paced, records_of
+from streams.messages import Record
+from streams.player import Player
+from streams.recording import read_recording
+from streams.snapshots import Snapshots
+from streams.topics import Topic
+from studies.prepare import prepare_city
+from tests.toy import write_toy_city
+
+BATCH_ROWS = 9  # of a message: seventeen rows a minute make two messages and a tick
+
+
+def write_towns(folder: Path, names: Sequence[str], *, minutes: int) -> None:
+    """City packs with recordings, each with other flows."""
+    for number, name in enumerate(names):
+        write_toy_city(folder / name, minutes=minutes, scale=1.0 + 0.1 * number)
+
+
+def write_settings(folder: Path, name: str, regions: Sequence[str], kafka: str, redis: str) -> Path:
+    """cluster.toml in a folder with the towns."""
+    path = folder / f"{name}.toml"
+    packs = ", ".join(f'"./{region}"' for region in regions)
+    path.write_text(
+        f'[cluster]\nname = "{name}"\nregions = [{packs}]\n[kafka]\nbootstrap = ["{kafka}"]\n'
+        f'session_s = 6.0\n[redis]\nurl = "{redis}"\n'
+    )
+    return path
+
+
+def embedded_digest(folder: Path) -> str:
+    """Digest of a town's recording in one process."""
+    city = load_city(folder)
+    prepared = prepare_city(city, lambda _what, _fraction: None)
+    engine = EmbeddedEngine(
+        city, make_agents(city, prepared.prior, prepared.air, prepared.noise), keep_digest=True
+    )
+    Player(read_recording(folder), engine).run()
+    return run_digest(engine.entries())
+
+
+class WorkerProcess:
+    """`twinroom worker` as a site runs it: a supervisor and its child."""
+
+    def __init__(self, settings: Path, name: str, port: int, *, agents: str = "all") -> None:
+        self.settings, self.name, self.port, self.agents = settings, name, port, agents
+        self.log = settings.parent / f"{settings.stem}-{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            sys.executable, "-m", "controlroom", "worker", "--cluster", str(self.settings),
+            "--name", self.name, "--port", str(self.port), "--agents", self.agents,
+        ]  # fmt: skip
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+
+    @property
+    def child(self) -> psutil.Process | None:
+        """The process that does the work."""
+        if self._process is None:
+            return None
+        try:
+            found = psutil.Process(self._process.pid).children()
+        except psutil.NoSuchProcess:
+            return None
+        return found[0] if found else None
+
+    def kill(self) -> None:
+        """Kill -9 the child; its supervisor starts another."""
+        child = self.child
+        if child is not None:
+            child.kill()
+
+    def kill_all(self) -> None:
+        """Kill -9 both."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def suspend(self) -> int | None:
+        """SIGSTOP the child; its number."""
+        child = self.child
+        if child is None:
+            return None
+        child.suspend()
+        return child.pid
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(30)
+        finally:
+            self.kill_all()
+
+    def text(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+
+@contextmanager
+def workers(
+    settings: Path, names: Sequence[str], ports: Sequence[int], *, agents: Sequence[str] = ()
+) -> Iterator[list[WorkerProcess]]:
+    """Started workers, killed at the end if they are still there."""
+    groups = list(agents) or ["all"] * len(names)
+    made = [
+        WorkerProcess(settings, name, port, agents=group)
+        for name, port, group in zip(names, ports, groups, strict=True)
+    ]
+    try:
+        for worker in made:
+            worker.start()
+        yield made
+    finally:
+        for worker in made:
+            worker.kill_all()
+
+
+def disturbed(
+    records: Sequence[tuple[int, Record]], share: float, chance: random.Random
+) -> list[tuple[int, Record]]:
+    """Records as a bad line delivers them: repeated, and out of order between two ticks."""
+    found: list[tuple[int, Record]] = []
+    between: list[tuple[int, Record]] = []
+    sent: list[Record] = []
+    for time_ms, record in records:
+        if record.key != b"clock":
+            between.append((time_ms, record))
+            sent.append(record)
+            continue
+        if len(between) > 1 and chance.random() < 2 * share:
+            chance.shuffle(between)
+        for item in between:
+            found.append(item)
+            if chance.random() < share:
+                found.append((item[0], chance.choice(sent[-20:])))
+        between = []
+        found.append((time_ms, record))
+        if chance.random() < share:
+            found.append((time_ms, record))
+    return found + between
+
+
+async def feed(
+    cluster: Cluster,
+    folder: Path,
+    *,
+    speed: float,
+    share: float = 0.0,
+    seed: int = 1,
+    batch_rows: int = BATCH_ROWS,
+) -> None:
+    """Send the recordings of all regions at once."""
+    producer = new_producer(cluster, linger_ms=5)
+    await producer.start()
+
+    async def one(partition: int, region: str) -> None:
+        records = records_of(read_recording(folder / region), region, batch_rows)
+        if share:
+            records = disturbed(records, share, random.Random(f"{seed} {region}"))
+        async for record in paced(records, speed):
+            await _send(producer, cluster, partition, record)
+
+    try:
+        await asyncio.gather(*(one(p, region) for p, region in enumerate(cluster.regions)))
+        await producer.flush()
+    finally:
+        await producer.stop()
+
+
+async def _send(producer: object, cluster: Cluster, partition: int, record: Record) -> None:
+    from aiokafka.errors import KafkaError
+
+    while True:
+        try:
+            sent = await producer.send(  # type: ignore[attr-defined]
+                cluster.topic(record.topic),
+                value=record.value,
+                key=record.key,
+                partition=partition,
+                headers=list(record.headers),
+            )
+            await sent
+            return
+        except KafkaError:  # the broker is being restarted; a repeat does no harm
+            await asyncio.sleep(0.5)
+
+
+class Gauge:
+    """Offsets in snapshots against the ends of the log."""
+
+    def __init__(self, cluster: Cluster, group: str = "all") -> None:
+        self._cluster, self._group = cluster, group
+        self._consumer: AIOKafkaConsumer | None = None
+        self._snapshots = Snapshots(cluster, group)
+        topic = cluster.topic(Topic.OBSERVATIONS)
+        self._partitions = [TopicPartition(topic, p) for p in range(len(cluster.regions))]
+
+    async def __aenter__(self) -> Gauge:
+        self._consumer = AIOKafkaConsumer(**self._cluster.kafka.client_options())
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._consumer is not None
+        await self._consumer.stop()
+        await self._snapshots.close()
+
+    async def ends(self) -> list[int]:
+        assert self._consumer is not None
+        found = await self._consumer.end_offsets(self._partitions)
+        return [found[tp] for tp in self._partitions]
+
+    async def durable(self) -> list[int]:
+        """Offset up to which each region's observations are in a snapshot."""
+        offsets = []
+        for region in self._cluster.regions:
+            key = self._cluster.key("snap", self._group, region)
+            offsets.append(int(await self._snapshots.redis.hget(key, "offset:observations") or 0))
+        return offsets
+
+    async def caught_up(self, within_s: float, *, lag_s: float = 0.0) -> float:
+        """Seconds until the snapshots hold all that was in the log ``lag_s`` ago.
+
+        Raises
+        ------
+        TimeoutError
+            When that takes longer than ``within_s``.
+        """
+        started = time.monotonic()
+        seen = [(started, await self.ends())]
+        while True:
+            now = time.monotonic()
+            durable = await self.durable()
+            wanted = next((ends for t, ends in reversed(seen) if t <= now - lag_s), None)
+            if wanted is not None and all(d >= e for d, e in zip(durable, wanted, strict=True)):
+                return now - started
+            if now - started > within_s:
+                raise TimeoutError(f"snapshots at {durable}, the log at {seen[-1][1]}, after {within_s} s")
+            await asyncio.sleep(0.05)
+            seen.append((time.monotonic(), await self.ends()))
+
+
+async def results(cluster: Cluster) -> list[Published]:
+    """What each region has published."""
+    return [await published_of(cluster, region) for region in cluster.regions]
+
+
+def settings_of(path: Path) -> Cluster:
+    return read_cluster(path, {})
