@@ -258,8 +258,8 @@ class StreetView:
             {"label": "Noise now", "value": number(street.noise_now_db, 1), "unit": "dB(A)"},
             {"label": "LAeq 1 h", "value": number(street.noise_1h_db, 1), "unit": "dB(A)", "title": hour},
             *_rolling_levels(street),
-            {"label": "Sound power L'W", "value": number(street.sound_power_db, 2), "unit": "dB(A)/m",
-             "title": "A-weighted sound power level of a metre of this street, re 1 pW/m"},
+            {"label": "Sound power", "value": number(street.sound_power_db, 2), "unit": "dB(A)",
+             "title": "L'W: A-weighted sound power level of a metre of this street, re 1 pW/m"},
         ]  # fmt: skip
         if math.isfinite(street.noise_lden_db):
             levels.append({"words": "Lden, Lnight: rolling 24 h, not annual", "title": MEANING})

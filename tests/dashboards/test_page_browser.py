@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,29 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from agents.noise import NoiseAgent
+from dashboards.board import Board
 from kernels.network import Mode
-from tests.dashboards.conftest import Room
+from studies.noise_transfers import prepare_noise
+from tests.dashboards.conftest import Room, serving
 from tests.dashboards.town import (
     FAULT,
     NO_PEOPLE_OF_DAY,
     PEOPLE_OF_DAY,
     SCRIPT_NAME,
     START_MS,
+    X0,
+    Y0,
+    NotingControl,
+    add_building,
     alarm,
     densities,
     emissions,
     exposure,
     field,
+    make_town,
     noise_of_day,
+    powers,
 )
 
 pytestmark = pytest.mark.browser
@@ -218,7 +228,7 @@ def test_markup_in_the_name_of_a_street_is_shown_as_text(open_page: OpenPage) ->
 
 def test_doubling_the_emission_shows_three_decibels_more(room: Room, open_page: OpenPage) -> None:
     page = open_page("?segment=sn")
-    number = page.locator('[data-level="Sound power L\'W"]')
+    number = page.locator('[data-level="Sound power"]')
     before = float(number.inner_text())
     room.board.apply(emissions(8000))
     room.board.close(START_MS + 60_000)
@@ -355,12 +365,65 @@ def test_a_silent_server_greys_the_map(
     assert "stale" in page.locator("body").get_attribute("class")
 
 
+def test_behind_a_building_noise_is_drawn_quieter_and_the_legend_names_what_screens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chromium: Any
+) -> None:
+    monkeypatch.setenv("TWINROOM_CACHE", str(tmp_path / "cache"))
+    make_town(tmp_path / "town")
+    with (tmp_path / "town" / "city.toml").open("a") as settings:
+        settings.write("\n[noise]\nmax_distance_m = 250\n")
+    # along the street from west to east at y = 750, on its north side alone
+    city = add_building(tmp_path / "town", (850.0, 1150.0), (765.0, 777.0), height_m=None)
+    transfers = prepare_noise(city)
+    board = Board(city, transfers.findings)
+    agent = NoiseAgent(city, transfers)
+    loud = powers(np.array([3000, 0, 0], dtype=np.int64))
+    agent.receive(loud)
+    for batch in (loud, *agent.close(START_MS)):
+        board.apply(batch)
+    board.close(START_MS)
+    with serving(city, board, NotingControl()) as server:
+        page = chromium.new_page(viewport={"width": 1366, "height": 768})
+        page.goto(f"http://127.0.0.1:{server.port}/ops?layer=noise")
+        page.wait_for_function(DRAWN, timeout=60_000)
+        image = pixels(page).astype(float)
+        x0, x1, y1 = page.evaluate(
+            """() => { const map = Bokeh.documents[0].get_model_by_name("map");
+              return [map.x_range.start, map.x_range.end, map.y_range.end]; }"""
+        )
+
+        def brightness(x: float, y: float) -> float:
+            """Of a square of 20 m around a place, from the receptors' corner [m]."""
+            per_px = (x1 - x0) / image.shape[1]
+            column, row = (X0 + x - x0) / per_px, (y1 - Y0 - y) / per_px
+            half = 10.0 / per_px
+            part = image[round(row - half) : round(row + half), round(column - half) : round(column + half)]
+            return float(part.mean())
+
+        street_side, behind = brightness(1000.0, 750.0 - 40.0), brightness(1000.0, 750.0 + 40.0)
+        assert street_side > behind + 25.0  # 41 m from the street, but for the building
+        assert abs(brightness(450.0, 710.0) - brightness(450.0, 790.0)) < 15.0  # no building there
+        assert (
+            "screened by 1 buildings; reflections of first order" in page.locator("#legend-note").inner_text()
+        )
+        page.get_by_text("About this layer").click()
+        assert "without a height, taken as 9 m high: b1" in page.locator("#legend-findings").inner_text()
+        page.keyboard.press("6")
+        page.locator("#legend-about").wait_for(state="hidden")
+        page.close()
+
+
 def test_everything_fits_on_the_screen(room: Room, chromium: Any) -> None:
     room.control.in_fault.append(FAULT)
     screened = "screened by 9,812 buildings; reflections of first order"
     lden_db = np.full(room.city.grid.shape, 61.4)
-    for batch in (*noise_of_day(room.city, lden_db, propagation=screened), exposure(PEOPLE_OF_DAY)):
+    people = PEOPLE_OF_DAY | {"people_by_lden": [160_300.0, 152_100.0, 134_500.0, 1_012_040.0, 43.0]}
+    for batch in (
+        *noise_of_day(room.city, lden_db, propagation=screened),
+        exposure(people, people=1_234_567.0),
+    ):
         room.board.apply(batch)
+    room.board.noise_findings = ("11669 of 11673 buildings have a derived height",)
     room.board.close(START_MS)
     for width, height in ((1920, 1080), (1600, 900), (1366, 768), (1280, 800), (1280, 720)):
         page = chromium.new_page(viewport={"width": width, "height": height})
@@ -374,9 +437,11 @@ def test_everything_fits_on_the_screen(room: Room, chromium: Any) -> None:
             "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
         )
         assert overflow == [width, height]
-        for part in ("header", "nav", "aside", "#why"):
-            inner, outer = page.locator(part).evaluate("(e) => [e.scrollWidth, e.clientWidth]")
-            assert inner <= outer, (part, width)
+        for part in ("header", "nav", "aside", "#why", ".figures div", ".bands div", ".levels div"):
+            for inner, outer in page.locator(part).evaluate_all(
+                "(found) => found.map((e) => [e.scrollWidth, e.clientWidth])"
+            ):
+                assert inner <= outer, (part, width)
         boxes = [
             page.locator(part).bounding_box() for part in ("#why", ".legend", ".attribution", ".map-tools")
         ]

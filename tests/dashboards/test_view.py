@@ -120,7 +120,7 @@ def test_a_street_shows_flows_with_heading_and_levels(city: City) -> None:
     assert car["interval"] == "320 to 500"
     assert state["flows"][1]["heading"] == "W"
     levels = {level["label"]: level["value"] for level in state["levels"]}
-    assert levels["Sound power L'W"] == "76.02"  # 10 lg(4000 x 1e4)
+    assert levels["Sound power"] == "76.02"  # 10 lg(4000 x 1e4)
     assert levels["NO₂ now"] == "45.1"
     assert "Lden" not in levels
 

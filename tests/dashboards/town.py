@@ -163,6 +163,33 @@ def make_town(folder: Path) -> City:
     return load_city(folder)
 
 
+def add_building(
+    folder: Path, x: tuple[float, float], y: tuple[float, float], height_m: float | None = 15.0
+) -> City:
+    """Give the pack of the town a building, its sides from the receptors' corner [m], and read it again."""
+    to_lonlat = Transformer.from_crs("EPSG:3067", "EPSG:4326", always_xy=True)
+    corners = [(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1]), (x[0], y[0])]
+    ring = [to_lonlat.transform(X0 + px, Y0 + py) for px, py in corners]
+    properties = {"id": "b1", "height_m": height_m}
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "properties": properties, "geometry": geometry}
+    collection = {"type": "FeatureCollection", "features": [feature]}
+    (folder / "buildings.geojson").write_bytes(orjson.dumps(collection))
+    return load_city(folder)
+
+
+def powers(power: NDArray[np.int64]) -> Batch:
+    """Emissions of all streets for the noise agent, (n_segments,) [quanta] in each band group."""
+    n = power.size
+    columns: dict[str, NDArray[np.generic]] = {
+        "segment": np.arange(n, dtype=np.int32), "nox": np.zeros(n, np.int64),
+        "log_sd": np.full(n, 0.2, np.float32), "simulated": np.zeros(n, np.bool_),
+    }  # fmt: skip
+    for group in range(4):
+        columns |= {f"power{group}": power.copy(), f"power{group}_1h": power.copy()}
+    return Batch(Topic.EMISSIONS, "t0", START_MS, columns, attributes={"hours_seen": 1.0})
+
+
 def densities(
     flow_per_h: Sequence[float], *, mode: Mode = Mode.CAR, accuracy: float = 0.8, at_ms: int = START_MS
 ) -> Batch:
@@ -261,11 +288,13 @@ NO_PEOPLE_OF_DAY = {
 }  # fmt: skip
 
 
-def exposure(noise_24h: Mapping[str, object] | None = None, *, key: str = "all") -> Batch:
+def exposure(
+    noise_24h: Mapping[str, object] | None = None, *, key: str = "all", people: float = 1000.0
+) -> Batch:
     """One line of exposure, and what is told of the noise of the last 24 hours."""
     columns = {
         "quantity": np.array(["no2"]), "averaging": np.array(["now"]), "threshold": np.array([40.0]),
-        "people_above": np.array([345.0]), "people": np.array([1000.0]), "mean": np.array([20.0]),
+        "people_above": np.array([0.345 * people]), "people": np.array([people]), "mean": np.array([20.0]),
         "p95": np.array([30.0]), "accuracy": np.array([0.7]),
     }  # fmt: skip
     attributes = {} if noise_24h is None else {"noise_24h": dict(noise_24h)}
