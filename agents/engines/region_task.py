@@ -28,7 +28,10 @@ from streams.topics import Topic
 SNAPSHOT_S = 0.25  # at least this long between two snapshots
 SNAPSHOT_SHARE = 0.15  # of the time, at most, is spent on them
 CHUNK = 64  # messages handed to the thread at once
-QUEUE = 256  # messages of a region that wait before its partitions are paused
+TURN_S = 0.1  # then another region's turn comes, and that of a snapshot
+# Messages of a region that may wait; then the stream of all regions of the worker waits. Faust cannot pause
+# one partition: it drops the records of a paused one that it had fetched already.
+QUEUE = 1024
 TRIES = 3  # of a message that an agent cannot take, before it becomes a dead letter
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 # Their offsets have no gaps: neither compacted nor written in transactions, as what agents publish is.
@@ -64,7 +67,6 @@ class Surroundings:
     load: Callable[[], RegionEngine]
     topic_name: Callable[[Topic], str]
     new_producer: Callable[[], AIOKafkaProducer]
-    pause: Callable[[bool], None]
     lost: Callable[[], None]
     partition: int = 0
     tries: dict[tuple[Topic, int], int] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class RegionTask:
         self.epoch = claim.epoch
         self.next = {Topic(name): offset for name, offset in claim.offsets.items()}
         self.durable = dict(self.next)
+        self.queued = dict(self.next)  # the next offsets to be queued
         self.engine: RegionEngine | None = None
         self.progress_s = time.monotonic()
         self.snapshot_s = 0.0  # when the last one was written
@@ -93,7 +96,8 @@ class RegionTask:
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._held = False
-        self._is_paused = False
+        self._holds = 0
+        self._room = asyncio.Event()
         self._published: list[tuple[Output | Mark, Record]] = []
         self._outbox: list[Record] = []
         self._packed_changes = -1
@@ -105,13 +109,17 @@ class RegionTask:
 
     # ---- called by the worker ----
 
-    def put(self, incoming: Incoming) -> None:
-        """Queue a record; partitions are paused when too many wait."""
+    async def put(self, incoming: Incoming) -> None:
+        """Queue a record, once there is room; one that is queued already is left out."""
+        holds = self._holds
+        while len(self._queue) >= QUEUE and self.is_running:
+            self._room.clear()
+            await self._room.wait()
+        if self._held or holds != self._holds or incoming.offset < self.queued.get(incoming.topic, 0):
+            return
+        self.queued[incoming.topic] = incoming.offset + 1
         self._queue.append(incoming)
         self._arrived.set()
-        if len(self._queue) >= QUEUE and not self._is_paused:
-            self._is_paused = True
-            self._around.pause(True)
 
     @property
     def n_queued(self) -> int:
@@ -124,8 +132,10 @@ class RegionTask:
     async def hold(self) -> None:
         """Forget what is queued and wait until nothing is under way; go on with :meth:`go_on`."""
         self._held = True
+        self._holds += 1
         self._queue.clear()
         self._arrived.set()
+        self._room.set()
         if self.is_running:
             waiting = asyncio.create_task(self._idle.wait())
             await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
@@ -135,8 +145,8 @@ class RegionTask:
     def go_on(self, epoch: int) -> None:
         """Take up work again under a new epoch."""
         self.epoch = epoch
+        self.queued = dict(self.next)
         self._held = False
-        self._is_paused = False
         self._arrived.set()
 
     async def stop(self, *, save: bool) -> None:
@@ -149,6 +159,7 @@ class RegionTask:
                     if self._packed_outbox:  # it has been sent by now: whoever is next need not do it again
                         await self._snapshot()
         self._task.cancel()
+        self._room.set()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._stop_producer()
 
@@ -209,18 +220,22 @@ class RegionTask:
 
     async def _work(self) -> None:
         chunk = [self._queue.popleft() for _ in range(min(CHUNK, len(self._queue)))]
-        if self._is_paused and len(self._queue) < QUEUE // 4:
-            self._is_paused = False
-            self._around.pause(False)
+        self._room.set()
         if chunk:
-            await self._in_thread(self._process, chunk)
-            self._waiting += len(chunk)
+            done = await self._in_thread(self._process, chunk)
+            if not self._held:
+                self._queue.extendleft(reversed(chunk[done:]))
+            self._waiting += done
             self.progress_s = time.monotonic()
         if self._waiting and time.monotonic() >= self._due_s():
             await self._snapshot()
 
-    def _process(self, chunk: list[Incoming]) -> None:
-        for incoming in chunk:
+    def _process(self, chunk: list[Incoming]) -> int:
+        """Take in messages until the turn is over; how many."""
+        until = time.monotonic() + TURN_S
+        for done, incoming in enumerate(chunk):
+            if time.monotonic() > until:
+                return done
             expected = self.next.get(incoming.topic)
             if expected is not None and incoming.offset < expected:
                 continue
@@ -228,6 +243,7 @@ class RegionTask:
                 raise LostError(f"{incoming.topic}: got offset {incoming.offset}, expected {expected}")
             self._take(incoming)
             self.next[incoming.topic] = incoming.offset + 1
+        return len(chunk)
 
     def _take(self, incoming: Incoming) -> None:
         engine, around = self.engine, self._around

@@ -113,7 +113,7 @@ class Worker:
                 task = self.tasks.get(message.partition)
                 if task is not None:
                     topic = self._topics[message.topic]
-                    task.put(Incoming(topic, message.offset, message.value, message.headers))
+                    await task.put(Incoming(topic, message.offset, message.value, message.headers))
 
         app.agent(channel, name="take_in")(take_in)
         return app
@@ -144,10 +144,9 @@ class Worker:
         region = self.cluster.regions[partition]
         held = self.tasks.get(partition)
         if held is not None:
-            await held.hold()
             if held.is_running and not is_new:
-                held.go_on(held.epoch)
-                return held.next
+                return held.queued
+            await held.hold()
         try:
             claim = await until_done(
                 f"region {region}: Redis", lambda: self._snapshots.claim(region, generation, self.name)
@@ -175,11 +174,6 @@ class Worker:
 
     def _surroundings(self, partition: int) -> Surroundings:
         region = self.cluster.regions[partition]
-        partitions = {TP(topic, partition) for topic in self._topics}
-
-        def pause(is_paused: bool) -> None:
-            consumer = self.app.consumer
-            (consumer.pause_partitions if is_paused else consumer.resume_partitions)(partitions)
 
         def producer() -> AIOKafkaProducer:
             return new_producer(
@@ -195,7 +189,6 @@ class Worker:
             load=lambda: self._engine(region),
             topic_name=self.cluster.topic,
             new_producer=producer,
-            pause=pause,
             lost=lambda: self._reload_later(0.0),
             partition=partition,
             tries=self._tries.setdefault(partition, {}),

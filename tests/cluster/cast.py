@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,8 +66,17 @@ def embedded_digest(folder: Path) -> str:
 class WorkerProcess:
     """`twinroom worker` as a site runs it: a supervisor and its child."""
 
-    def __init__(self, settings: Path, name: str, port: int, *, agents: str = "all") -> None:
+    def __init__(
+        self,
+        settings: Path,
+        name: str,
+        port: int,
+        *,
+        agents: str = "all",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.settings, self.name, self.port, self.agents = settings, name, port, agents
+        self._environment = dict(environment or {})
         self.log = settings.parent / f"{settings.stem}-{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -77,7 +86,9 @@ class WorkerProcess:
             "--name", self.name, "--port", str(self.port), "--agents", self.agents,
         ]  # fmt: skip
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=os.environ | self._environment
+            )
 
     @property
     def child(self) -> psutil.Process | None:
@@ -121,19 +132,30 @@ class WorkerProcess:
         finally:
             self.kill_all()
 
+    def wait(self, within_s: float) -> int:
+        """The exit status of a worker that ends by itself."""
+        assert self._process is not None
+        return self._process.wait(within_s)
+
     def text(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 
 
 @contextmanager
 def workers(
-    settings: Path, names: Sequence[str], ports: Sequence[int], *, agents: Sequence[str] = ()
+    settings: Path,
+    names: Sequence[str],
+    ports: Sequence[int],
+    *,
+    agents: Sequence[str] = (),
+    environments: Sequence[Mapping[str, str]] = (),
 ) -> Iterator[list[WorkerProcess]]:
     """Started workers, killed at the end if they are still there."""
     groups = list(agents) or ["all"] * len(names)
+    own = list(environments) or [{}] * len(names)
     made = [
-        WorkerProcess(settings, name, port, agents=group)
-        for name, port, group in zip(names, ports, groups, strict=True)
+        WorkerProcess(settings, name, port, agents=group, environment=environment)
+        for name, port, group, environment in zip(names, ports, groups, own, strict=True)
     ]
     try:
         for worker in made:
@@ -247,6 +269,13 @@ class Gauge:
             offsets.append(int(await self._snapshots.redis.hget(key, "offset:observations") or 0))
         return offsets
 
+    async def closed(self, step_ms: int, within_s: float) -> None:
+        """Wait until each region has closed a step and its outputs are in the log."""
+        async with asyncio.timeout(within_s):
+            for region in self._cluster.regions:
+                while int((await self._snapshots.about(region))[0].get("step_ms", 0)) < step_ms:
+                    await asyncio.sleep(0.1)
+
     async def caught_up(self, within_s: float, *, lag_s: float = 0.0) -> float:
         """Seconds until the snapshots hold all that was in the log ``lag_s`` ago.
 
@@ -274,5 +303,5 @@ async def results(cluster: Cluster) -> list[Published]:
     return [await published_of(cluster, region) for region in cluster.regions]
 
 
-def settings_of(path: Path) -> Cluster:
-    return read_cluster(path, {})
+def settings_of(path: Path, environment: Mapping[str, str] | None = None) -> Cluster:
+    return read_cluster(path, environment or {})

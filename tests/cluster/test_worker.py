@@ -14,9 +14,16 @@ from cluster.child import free_ports
 from cluster.redis_server import RedisServer
 from streams.cluster import Cluster
 from streams.kafka import make_topics
-from streams.snapshots import redis_of
 from tests.cluster.cast import (
-    Gauge, WorkerProcess, embedded_digest, feed, results, settings_of, workers, write_settings, write_towns,
+    Gauge,
+    WorkerProcess,
+    embedded_digest,
+    feed,
+    results,
+    settings_of,
+    workers,
+    write_settings,
+    write_towns,
 )  # fmt: skip
 
 TOWNS = ("north", "east", "south", "west")
@@ -85,7 +92,7 @@ async def test_any_number_of_workers_publishes_what_one_process_does(
 
 
 async def test_kills_restarts_repeats_and_disorder_lose_and_double_nothing(
-    towns: Path, settings: Path, digests: list[str], broker: Broker, redis_server: RedisServer
+    towns: Path, settings: Path, digests: list[str], redis_server: RedisServer
 ) -> None:
     cluster = settings_of(settings)
     with workers(settings, ["a", "b"], free_ports(2)) as (first, second):
