@@ -24,11 +24,11 @@ from streams.digest import run_digest
 from streams.kafka import new_producer
 from streams.kafka_digest import Published, published_of
 from streams.kafka_feed import paced, records_of
-from streams.messages import Record
+from streams.messages import Output, Record, read_message
 from streams.player import Player
 from streams.recording import read_recording
 from streams.snapshots import Snapshots
-from streams.topics import Topic
+from streams.topics import Batch, Topic
 from studies.prepare import prepare_city
 from tests.toy import write_toy_city
 
@@ -305,3 +305,23 @@ async def results(cluster: Cluster) -> list[Published]:
 
 def settings_of(path: Path, environment: Mapping[str, str] | None = None) -> Cluster:
     return read_cluster(path, environment or {})
+
+
+async def batches_of(cluster: Cluster, topic: Topic, partition: int = 0) -> list[Batch]:
+    """All batches of a topic's partition."""
+    tp = TopicPartition(cluster.topic(topic), partition)
+    consumer = AIOKafkaConsumer(**cluster.kafka.client_options(), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        await consumer.seek_to_beginning(tp)
+        last = (await consumer.end_offsets([tp]))[tp]
+        found: list[Batch] = []
+        while await consumer.position(tp) < last:
+            for record in (await consumer.getmany(tp, timeout_ms=200)).get(tp, ()):
+                message = read_message(record.value, record.headers)
+                if isinstance(message, Output):
+                    found.append(message.batch)
+        return found
+    finally:
+        await consumer.stop()
