@@ -153,6 +153,8 @@ def _parser() -> argparse.ArgumentParser:
                      "twinroom bench room --report room.json")  # fmt: skip
     bench.add_argument("name", choices=("air", "fusion", "noise", "page", "room", "all"))
     bench.add_argument("--report", type=Path, help="write the figures as JSON")
+    bench.add_argument("--city", type=Path, metavar="DIR",
+                       help="a pack with buildings, for noise (default: a town of blocks)")  # fmt: skip
     return parser
 
 
@@ -533,7 +535,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from benchmarks.run import run_benchmarks
 
-    run_benchmarks(options.name, options.report)
+    run_benchmarks(options.name, options.report, options.city)
     return 0
 
 

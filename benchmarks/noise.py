@@ -3,6 +3,9 @@
 The town is made up: straight segments of 50 m anywhere in a square of 5.5 km, each heard to 500 m over flat
 open ground. Powers are spread evenly from 50 to 90 dB. A step is that of the agent: emissions come in, the
 sums, the levels in hundredths of a decibel and the batches of the tiles that changed go out.
+
+Transfers between buildings are timed in a town of blocks, or in a city of yours:
+:mod:`benchmarks.screened_noise`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 
 from agents.emission import TILE_SEGMENTS
 from agents.noise import OFFSET_DB, SCALE_DB, UNKNOWN, NoiseAgent
+from benchmarks import screened_noise
 from benchmarks.machine import copy_bytes_per_s, median_s, peak_gib
 from cities.cache import cache_folder
 from kernels import noise_field
@@ -45,10 +49,19 @@ BYTES_PER_RECEPTOR = 8 + 4  # its sum read, its level read and written
 
 
 def run(
-    n_receptors: int = 3_000_000, n_segments: int = 10_000, radius_m: float = 500.0
+    n_receptors: int = 3_000_000,
+    n_segments: int = 10_000,
+    radius_m: float = 500.0,
+    city: Path | None = None,
+    tiles: int = screened_noise.TILES,
 ) -> dict[str, float | str]:
-    """Times are medians with all threads; what is stored lies in a file, as that of a city does."""
+    """Times are medians with all threads; what is stored lies in a file, as that of a city does.
+
+    ``city`` is the pack whose transfers between buildings are timed, at most so many ``tiles`` of it.
+    """
     figures = _conformity()
+    with tempfile.TemporaryDirectory(prefix="noise-benchmark-", dir=cache_folder()) as folder:
+        figures |= screened_noise.measure(screened_noise.timed_city(Path(folder), city), tiles)
     side = math.isqrt(n_receptors)
     grid = ReceptorGrid(0.0, 0.0, SIDE_M / side, side, side)
     with tempfile.TemporaryDirectory(prefix="noise-benchmark-", dir=cache_folder()) as folder:

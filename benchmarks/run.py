@@ -10,11 +10,15 @@ import orjson
 NAMES = ("air", "fusion", "noise", "page", "room")
 
 
-def run_benchmarks(name: str, report: Path | None) -> None:
-    """Run one benchmark, or ``all``; each prints the figure, the machine's limit and their ratio."""
+def run_benchmarks(name: str, report: Path | None, city: Path | None = None) -> None:
+    """Run one benchmark, or ``all``; each prints the figure, the machine's limit and their ratio.
+
+    ``city`` is a pack with buildings for that of noise.
+    """
     figures = {}
     for benchmark in NAMES if name == "all" else (name,):
-        figures[benchmark] = importlib.import_module(f"benchmarks.{benchmark}").run()
+        run = importlib.import_module(f"benchmarks.{benchmark}").run
+        figures[benchmark] = run(city=city) if benchmark == "noise" else run()
         print(f"\n{benchmark}")
         width = max(len(key) for key in figures[benchmark])
         for key, value in figures[benchmark].items():
