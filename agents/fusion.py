@@ -179,8 +179,12 @@ class FusionAgent:
 
     def evidence(self, segment: int) -> list[Evidence]:
         """What counters on a segment said at the last closed step; may be called from any thread."""
+        return self.evidence_by_segment(segment).get(segment, [])
+
+    def evidence_by_segment(self, only: int | None = None) -> dict[int, list[Evidence]]:
+        """What the counters on each segment, or on one, said at the last closed step; from any thread."""
         closed = self._closed
-        found: list[Evidence] = []
+        found: dict[int, list[Evidence]] = {}
         if closed is None:
             return found
         faults = {(f.sensor, f.mode): f.fault for f in closed.faults}
@@ -189,8 +193,8 @@ class FusionAgent:
             expected = fusion.counters.sees @ closed.estimates[mode].flow_per_h
             for place, row in enumerate(readings.active):
                 sensor = fusion.counters.sensors[row]
-                if sensor.segment == segment:
-                    found.append(
+                if only is None or sensor.segment == only:
+                    found.setdefault(sensor.segment, []).append(
                         Evidence(
                             sensor=sensor.id,
                             source=sensor.source,
