@@ -14,7 +14,6 @@ COPY cluster /opt/twinroom/cluster
 COPY dashboards /opt/twinroom/dashboards
 COPY studies /opt/twinroom/studies
 COPY benchmarks /opt/twinroom/benchmarks
-COPY deploy/rights.py /opt/twinroom/deploy/rights.py
 WORKDIR /opt/twinroom
 # Editable, as in a clone: the bundled cities lie beside the code that reads them.
 RUN /opt/venv/bin/pip install -c constraints.txt -e '.[distributed]' \

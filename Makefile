@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench install browser broker clean
+.PHONY: help run test check bench chaos cluster install browser broker clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,12 @@ check: $(VENV)/test.stamp ## Linter, format and type checks
 
 bench: $(VENV)/run.stamp ## All benchmarks, with the machine's own limits
 	$(BIN)/twinroom bench all --report reports/bench.json
+
+chaos: $(VENV)/test.stamp broker ## Workers under fire on a real Kafka and a real Redis, and what became of it
+	$(BIN)/python -m tests.cluster.chaos --report reports/chaos.json $(ARGS)
+
+cluster: $(VENV)/test.stamp broker ## Ghent on Kafka, Redis, a worker and a dashboard, without containers
+	$(BIN)/python -m cluster.site $(ARGS)
 
 install: $(VENV)/run.stamp ## What the control room needs, into .venv
 

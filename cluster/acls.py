@@ -10,7 +10,7 @@ from enum import IntEnum
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 
-from cluster.child import ClusterError
+from streams.cluster import ClusterError
 
 ANY_HOST = "*"
 ALLOW = 3
@@ -26,6 +26,7 @@ class Resource(IntEnum):
     TOPIC = 2
     GROUP = 3
     CLUSTER = 4
+    TRANSACTIONAL_ID = 5
 
 
 class Operation(IntEnum):
@@ -39,7 +40,7 @@ class Operation(IntEnum):
     DESCRIBE = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Acl:
     """One allowance: everything that no rule allows is refused.
 

@@ -22,7 +22,8 @@ from aiokafka.errors import KafkaError
 from cluster import child
 from cluster.acls import Acl, create_acls, scram_arguments
 from cluster.certificates import Certificates
-from cluster.child import Child, ClusterError
+from cluster.child import Child
+from streams.cluster import ClusterError
 
 HERE = Path(__file__).resolve().parent
 ADMIN = "admin"

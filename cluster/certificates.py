@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.child import ClusterError
+from streams.cluster import ClusterError
 
 # The fields that Python's and Java's strict verification ask for. P-256 keys are made in milliseconds.
 REQUEST = """
@@ -48,6 +48,13 @@ class Certificates:
     certificate: Path
     key: Path
     keystore: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> Certificates | None:
+        """Those that :func:`make_certificates` made in a folder; None where one is missing."""
+        names = ("authority.pem", "server.crt", "server.key", "server.pem")
+        found = cls(*(folder / name for name in names))
+        return found if all((folder / name).is_file() for name in names) else None
 
 
 def make_certificates(folder: Path, days: int = 30) -> Certificates:

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
+from streams.cluster import ClusterError
+
 POLL_S = 0.1
 TAIL_LINES = 25
 
@@ -27,10 +29,6 @@ FREE_PORTS = range(20_000, 32_000)
 # The kernel kills the program when its parent dies. A parent that died before the kernel was told so is
 # found out by its number: the shell, which the program then replaces, has another parent by now.
 LEASH = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"']
-
-
-class ClusterError(RuntimeError):
-    """A server could not be had, did not start or ended; the message ends with the tail of its log."""
 
 
 def free_ports(n: int) -> list[int]:

@@ -13,7 +13,8 @@ from redis.retry import Retry
 
 from cluster import child
 from cluster.certificates import Certificates
-from cluster.child import Child, ClusterError
+from cluster.child import Child
+from streams.cluster import ClusterError
 
 ADMIN = "admin"
 READY_WITHIN_S = 60.0
@@ -33,7 +34,7 @@ class RedisUser:
     name, password
         The password is kept as its SHA-256 in the file of users.
     keys, channels
-        Patterns of the keys and of the channels that he may touch.
+        Patterns of the keys and of the channels that he may touch; "%R~" before one of keys: only read.
     commands
         Rules such as "+@read" or "-@dangerous"; he starts with none.
     """
@@ -50,7 +51,7 @@ class RedisUser:
         if any(not word or word.split() != [word] for word in words):
             raise ClusterError(f"user: got {self}, expected words without blanks")
         digest = hashlib.sha256(self.password.encode()).hexdigest()
-        keys = [f"~{pattern}" for pattern in self.keys]
+        keys = [pattern if pattern.startswith("%") else f"~{pattern}" for pattern in self.keys]
         channels = [f"&{pattern}" for pattern in self.channels]
         return " ".join(["user", self.name, "on", f"#{digest}", *keys, *channels, "-@all", *self.commands])
 

@@ -276,8 +276,11 @@ class Gauge:
                 while int((await self._snapshots.about(region))[0].get("step_ms", 0)) < step_ms:
                     await asyncio.sleep(0.1)
 
-    async def caught_up(self, within_s: float, *, lag_s: float = 0.0) -> float:
+    async def caught_up(self, within_s: float, *, lag_s: float = 0.0, of_new: bool = False) -> float:
         """Seconds until the snapshots hold all that was in the log ``lag_s`` ago.
+
+        With ``of_new`` they must also hold something that has been sent since, in each region: a worker that
+        is dead is not caught up because nothing has come yet.
 
         Raises
         ------
@@ -290,7 +293,10 @@ class Gauge:
             now = time.monotonic()
             durable = await self.durable()
             wanted = next((ends for t, ends in reversed(seen) if t <= now - lag_s), None)
-            if wanted is not None and all(d >= e for d, e in zip(durable, wanted, strict=True)):
+            least = [end + 1 for end in seen[0][1]] if of_new else seen[0][1]
+            if wanted is not None and all(
+                d >= e and d >= f for d, e, f in zip(durable, wanted, least, strict=True)
+            ):
                 return now - started
             if now - started > within_s:
                 raise TimeoutError(f"snapshots at {durable}, the log at {seen[-1][1]}, after {within_s} s")

@@ -217,17 +217,17 @@ class Chaos:
         await make_topics(cluster)
         with workers(path, ["a", "b"], free_ports(2)) as started:
             async with Gauge(cluster) as gauge:
-                feeding = asyncio.create_task(feed(cluster, self.folder, speed=speed))
+                feeding = asyncio.create_task(feed(cluster, self.folder, speed=speed, batch_rows=2))
                 await asyncio.sleep(12)
                 await gauge.caught_up(CAUGHT_UP_WITHIN_S, lag_s=LAG_S)
                 again, over = [], []
                 for _ in range(self.options.times):
                     started[0].kill()
-                    again.append(await gauge.caught_up(CAUGHT_UP_WITHIN_S, lag_s=LAG_S))
+                    again.append(await gauge.caught_up(CAUGHT_UP_WITHIN_S, lag_s=LAG_S, of_new=True))
                     await asyncio.sleep(3)
                 for _ in range(self.options.times):
                     started[0].kill_all()
-                    over.append(await gauge.caught_up(CAUGHT_UP_WITHIN_S, lag_s=LAG_S))
+                    over.append(await gauge.caught_up(CAUGHT_UP_WITHIN_S, lag_s=LAG_S, of_new=True))
                     started[0].start()
                     await asyncio.sleep(15)
                     await gauge.caught_up(CAUGHT_UP_WITHIN_S, lag_s=LAG_S)

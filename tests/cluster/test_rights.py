@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import KafkaError
 
+from cluster.acls import create_acls
 from cluster.broker import Broker, BrokerSecurity
 from cluster.certificates import Certificates
 from cluster.child import free_ports
 from cluster.redis_server import RedisSecurity, RedisServer, RedisSettings, RedisUser
-from deploy.rights import apply_rules, read_rights, rules_of
+from cluster.rights import read_rights, rules_of
 from streams.cluster import Cluster, ClusterError
 from streams.kafka import admin_of, check_topics, make_topics, new_producer
 from streams.topics import Topic
@@ -98,7 +99,7 @@ async def test_agents_with_their_own_rights_publish_what_one_process_does(
     admin = site.cluster("admin")
     await make_topics(admin)
     async with admin_of(admin) as client:
-        await apply_rules(client, rules_of(admin, read_rights(HOME / "deploy" / "rights.toml")))
+        await create_acls(client, rules_of(admin, read_rights(HOME / "deploy" / "rights.toml")))
     digests = [await asyncio.to_thread(embedded_digest, site.path.parent / town) for town in TOWNS]
     environments = [site.environment(user) for user in GROUPS]
     with workers(

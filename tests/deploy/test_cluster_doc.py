@@ -6,7 +6,7 @@ import re
 
 import yaml
 
-from deploy.rights import read_rights
+from cluster.rights import read_rights
 from streams.cluster import read_cluster
 from tests.deploy.conftest import HOME
 

@@ -27,8 +27,9 @@ from aiokafka.structs import TopicPartition
 
 from agents.chain import ALL, CHAIN, group_of, topics_of
 from cluster import broker
+from cluster.acls import Operation, Resource
 from cluster.child import Child, accepts, free_ports
-from deploy.rights import Operation, Resource, main, read_rights, rules_of
+from cluster.rights import main, read_rights, rules_of
 from streams.cluster import Cluster, ClusterError, read_cluster
 from streams.topics import Topic
 from tests.deploy.conftest import HOME

@@ -1,6 +1,6 @@
 """Tells the broker who may do what: the rules of rights.toml. A rule that is there already stays.
 
-    python deploy/rights.py --cluster deploy/cluster.toml --rights deploy/rights.toml
+    python -m cluster.rights --cluster deploy/cluster.toml --rights deploy/rights.toml
 
 Enters as the user of TWINROOM_KAFKA_USER, which must be one of the broker's super users.
 """
@@ -12,56 +12,18 @@ import asyncio
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from aiokafka.protocol.admin import CreateAclsRequest
 
+from cluster.acls import Acl, Operation, Resource, create_acls
 from streams.cluster import Cluster, ClusterError, read_cluster
 from streams.topics import Topic
 
-ANY_HOST = "*"
-ALLOW = 3
 SETTINGS = frozenset(("read", "write", "agents", "groups"))
 TRIES, PAUSE_S = 30, 2.0  # a broker that has just been started
-
-
-class Resource(IntEnum):
-    """What a rule speaks of; the numbers are those of Kafka's protocol."""
-
-    TOPIC = 2
-    GROUP = 3
-    TRANSACTIONAL_ID = 5
-
-
-class Operation(IntEnum):
-    """What a rule allows; READ and WRITE hold DESCRIBE."""
-
-    READ = 3
-    WRITE = 4
-    DESCRIBE = 8
-
-
-class Pattern(IntEnum):
-    """Whether the name is the whole name or the beginning of it."""
-
-    LITERAL = 3
-    PREFIXED = 4
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Rule:
-    """One allowance."""
-
-    user: str
-    operation: Operation
-    resource: Resource
-    name: str
-    pattern: Pattern = Pattern.LITERAL
 
 
 def read_rights(path: Path) -> dict[str, dict[str, Any]]:
@@ -93,53 +55,34 @@ def read_rights(path: Path) -> dict[str, dict[str, Any]]:
     return rights
 
 
-def rules_of(cluster: Cluster, rights: Mapping[str, Mapping[str, Any]]) -> list[Rule]:
+def rules_of(cluster: Cluster, rights: Mapping[str, Mapping[str, Any]]) -> list[Acl]:
     """Rules of all users for the topics, groups and transactional ids of a cluster."""
     rules = []
     for user, given in rights.items():
         for side, operation in (("read", Operation.READ), ("write", Operation.WRITE)):
             for topic in given.get(side, []):
-                rules.append(Rule(user, operation, Resource.TOPIC, cluster.topic(Topic(topic))))
+                rules.append(Acl(user, operation, Resource.TOPIC, cluster.topic(Topic(topic))))
         agents = given.get("agents")
         if agents == "*":
-            rules.append(Rule(user, Operation.READ, Resource.GROUP, f"{cluster.name}-", Pattern.PREFIXED))
+            rules.append(Acl(user, Operation.READ, Resource.GROUP, f"{cluster.name}-", is_prefix=True))
         elif agents is not None:
-            rules.append(Rule(user, Operation.READ, Resource.GROUP, f"{cluster.name}-{agents}"))
+            rules.append(Acl(user, Operation.READ, Resource.GROUP, f"{cluster.name}-{agents}"))
         if agents is not None:
             begins = f"{cluster.name}-" if agents == "*" else f"{cluster.name}-{agents}-"
             for operation in (Operation.WRITE, Operation.DESCRIBE):
-                rules.append(Rule(user, operation, Resource.TRANSACTIONAL_ID, begins, Pattern.PREFIXED))
+                rules.append(Acl(user, operation, Resource.TRANSACTIONAL_ID, begins, is_prefix=True))
         if given.get("groups") == "describe":
-            rules.append(Rule(user, Operation.DESCRIBE, Resource.GROUP, f"{cluster.name}-", Pattern.PREFIXED))
+            rules.append(Acl(user, Operation.DESCRIBE, Resource.GROUP, f"{cluster.name}-", is_prefix=True))
     return rules
 
 
-async def apply_rules(admin: AIOKafkaAdminClient, rules: Iterable[Rule]) -> None:
-    """Add the rules through a started admin client.
-
-    Raises
-    ------
-    ClusterError
-        When the broker refuses one, with its code and words.
-    """
-    for rule in rules:
-        request = CreateAclsRequest(
-            rule.resource, rule.name, rule.pattern, f"User:{rule.user}", ANY_HOST, rule.operation, ALLOW
-        )
-        # aiokafka's admin client has no method for this request: it is sent as the client sends its own.
-        response = await admin._send_to_controller(request)
-        for code, words in response.creation_responses:
-            if code != 0:
-                raise ClusterError(f"the broker refused {rule}: error {code}, {words}")
-
-
-async def grant(cluster: Cluster, rules: Iterable[Rule]) -> None:
+async def grant(cluster: Cluster, rules: Iterable[Acl]) -> None:
     """Add the rules as the user of this process; a broker that is just starting is waited for."""
     for left in reversed(range(TRIES)):
         admin = AIOKafkaAdminClient(**cluster.kafka.client_options())
         try:
             await admin.start()
-            await apply_rules(admin, rules)
+            await create_acls(admin, rules)
             return
         except KafkaConnectionError as error:
             if not left:
