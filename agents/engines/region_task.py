@@ -17,11 +17,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerFenced
 from redis.exceptions import RedisError
 
+from agents.engines.answers import AnswerError, answer, is_mine
 from agents.engines.metrics import Metrics
 from agents.engines.region import HoleError, RegionEngine
 from streams.codec import CodecError, pack_state, unpack_state
 from streams.frames import frame_of
 from streams.messages import Mark, Output, Record, mark_record, output_record, read_message
+from streams.questions import Questions
 from streams.snapshots import Claim, Snapshots
 from streams.topics import Topic
 
@@ -70,6 +72,7 @@ class Surroundings:
     lost: Callable[[], None]
     partition: int = 0
     tries: dict[tuple[Topic, int], int] = field(default_factory=dict)
+    questions: Questions | None = None
 
 
 class RegionTask:
@@ -105,6 +108,7 @@ class RegionTask:
         self._waiting = 0  # messages taken in since the last snapshot
         self._cost_s = 0.0
         self._producer: AIOKafkaProducer | None = None
+        self._answering: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run(), name=f"region {around.region}")
 
     # ---- called by the worker ----
@@ -168,6 +172,8 @@ class RegionTask:
     async def _run(self) -> None:
         try:
             await self._begin()
+            if self._around.questions is not None:
+                self._answering = asyncio.create_task(self._answer(self._around.questions))
             while True:
                 await self._wait()
                 if self._held:
@@ -185,6 +191,25 @@ class RegionTask:
         except Exception:
             log.exception("region %s: cannot go on; taking its snapshot up again", self._around.region)
             self._around.lost()
+        finally:
+            if self._answering is not None:
+                self._answering.cancel()
+
+    async def _answer(self, questions: Questions) -> None:
+        """Answer what dashboards ask of these agents, beside the messages."""
+        engine = self.engine
+        assert engine is not None
+        async for question in questions.asked(self._around.region, lambda name: is_mine(engine.agents, name)):
+            try:
+                found = await self._in_thread(answer, engine.agents, question.name, question.arguments)
+                await questions.answer(question, found)
+            except (AnswerError, RedisError) as error:
+                with contextlib.suppress(RedisError):
+                    await questions.refuse(question, str(error))
+            except Exception as error:
+                log.exception("region %s: question %s", self._around.region, question.name)
+                with contextlib.suppress(RedisError):
+                    await questions.refuse(question, f"failed: {error!r}")
 
     async def _begin(self) -> None:
         """Load the city, restore the claimed state, and send again what may not have been sent."""

@@ -27,6 +27,7 @@ from agents.engines.region_task import Incoming, RegionTask, Surroundings, until
 from agents.engines.snapshot_consumer import SnapshotApp
 from streams.cluster import Cluster
 from streams.kafka import check_topics, new_producer, when_ready
+from streams.questions import Questions
 from streams.snapshots import Claim, ClaimRefusedError, Snapshots
 from streams.topics import Topic
 
@@ -192,6 +193,7 @@ class Worker:
             lost=lambda: self._reload_later(0.0),
             partition=partition,
             tries=self._tries.setdefault(partition, {}),
+            questions=Questions(self.cluster, self._snapshots.redis),
         )
 
     def _engine(self, region: str) -> RegionEngine:
