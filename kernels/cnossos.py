@@ -68,6 +68,7 @@ def sound_power(
     junction: str | None = None,
     junction_distance_m: ArrayLike = np.inf,
     studded_share: ArrayLike = 0.0,
+    corrections: RoadCorrections | None = None,
     v_density_min_kmh: float = V_DENSITY_MIN_KMH,
 ) -> NDArray[np.float64]:
     """Sound power of a line of traffic of one category, for each octave band.
@@ -95,6 +96,8 @@ def sound_power(
         Distance to it [m]; no effect beyond 100 m.
     studded_share : array_like
         Share of light vehicles with studded tyres, over the year (:func:`studded_share`).
+    corrections : RoadCorrections or None
+        For all n, instead of the five parameters before.
     v_density_min_kmh : float
         Slowest speed that makes the vehicles stand closer together.
 
@@ -116,6 +119,8 @@ def sound_power(
         raise ValueError(f"junction: got {junction!r}, expected crossing, roundabout or None")
     speed = _column(speed_kmh)
     v = np.maximum(speed, V_POWER_MIN_KMH)
+    if corrections is not None:
+        studded_share = corrections.studded_share
     if np.any(np.asarray(studded_share) > 0.0) and not coefficients.has_studded_tyres:
         raise ValueError(f"studded_share: the coefficients {coefficients.name} have none for studded tyres")
     row = tables.CATEGORIES.index(category)
@@ -127,6 +132,10 @@ def sound_power(
         both = np.logaddexp(_gradient(category, v, slope), _gradient(category, v, -slope)) - np.log(2.0)
     else:
         both = _gradient(category, v, slope)
+    of_road = np.zeros(1)
+    if corrections is not None and category in _ROAD_CATEGORIES:
+        of_road = corrections.rolling[:, row] / _LN10_10
+        both = both + corrections.propulsion[:, row] + corrections.propulsion_per_kmh[:, row] * v
     propulsion = (
         coefficients.propulsion_a_db[row]
         + coefficients.propulsion_b_db[row] * ((v - tables.V_REF_KMH) / tables.V_REF_KMH)[:, None]
@@ -141,7 +150,7 @@ def sound_power(
             coefficients.rolling_a_db[row]
             + alpha
             + (coefficients.rolling_b_db[row] + beta) * np.log10(v / tables.V_REF_KMH)[:, None]
-            + (warmth + c_r * near)[:, None]
+            + (warmth + c_r * near + of_road)[:, None]
         )
         if category == "1":
             rolling = rolling + _studded_db(v, studded_share)

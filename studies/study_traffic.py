@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cities.pack import City
-from kernels.cnossos import sound_power
+from cities.road_noise import RoadNoise, road_noise_of
+from kernels.cnossos import RoadCorrections, sound_power
 from kernels.cnossos_coefficients import CoefficientSet
 from kernels.emission import N_POLLUTANTS, VehicleClass, add_emission, regime_codes
-from kernels.network import Mode
+from kernels.network import Direction, Mode
 from kernels.periods import Period
 from studies.study_tables import StudyError, read_rows
 
@@ -136,7 +137,8 @@ def traffic_power(
     """Sound power of a metre of each segment in each period and octave band, (n_segments, 3, 8) [pW/m].
 
     As in the control room: trucks are of categories 2 and 3 by the share of the class of road, buses of
-    category 2, roads level and away from junctions. Motorcycles are of category 4b.
+    category 2; gradients, junctions and studded tyres are those of the city. The flow of a segment is shared
+    evenly among the directions that are open to motor traffic. Motorcycles are of category 4b.
 
     Parameters
     ----------
@@ -146,8 +148,20 @@ def traffic_power(
         Rows of the set of coefficients.
     temperature_c : float
     coefficients : CoefficientSet
+
+    Raises
+    ------
+    StudyError
+        When the city has studded tyres and the coefficients have none.
     """
+    road = road_noise_of(city)
+    if road.studded_share > 0.0 and not coefficients.has_studded_tyres:
+        raise StudyError(
+            f"--coefficients: got {coefficients.name}, which have none for studded tyres; "
+            "city.toml [noise] has a studded_share"
+        )
     power = np.zeros((city.network.n_segments, N_PERIODS, 8))
+    parts = _parts(city, road)
     medium_share = city.class_values("truck_medium_share").astype(np.float64)
     for mode, category, share in (
         (Mode.CAR, "1", None),
@@ -159,11 +173,36 @@ def traffic_power(
         at = np.flatnonzero((traffic.mode == mode) & (traffic.flow_per_h > 0.0))
         segment = traffic.segment[at]
         flow = traffic.flow_per_h[at] * (1.0 if share is None else share[segment])
-        level = sound_power(
-            flow, traffic.speed_kmh[at], category, surface[segment], temperature_c, coefficients=coefficients
-        )
-        np.add.at(power, (segment, traffic.period[at]), 10.0 ** (level / 10.0))
+        for part, corrections in parts:
+            level = sound_power(
+                flow * part[segment], traffic.speed_kmh[at], category, surface[segment], temperature_c,
+                coefficients=coefficients, corrections=_of_rows(corrections, segment),
+            )  # fmt: skip
+            np.add.at(power, (segment, traffic.period[at]), 10.0 ** (level / 10.0))
     return power
+
+
+def _parts(city: City, road: RoadNoise) -> list[tuple[NDArray[np.float64], RoadCorrections | None]]:
+    """Share of the flow of each segment that drives in a direction (n_segments,), and its corrections."""
+    corrections = [road.corrections(direction) for direction in Direction]
+    n = city.network.n_segments
+    if corrections[0] is None:
+        return [(np.ones(n), None)]
+    is_open = np.zeros((n, 2), dtype=np.bool_)
+    is_open[city.car_edges.segment, city.car_edges.direction] = True
+    is_open[~is_open.any(axis=1)] = True  # traffic where the network allows none
+    share = is_open / is_open.sum(axis=1, keepdims=True)
+    return [(share[:, d], corrections[d]) for d in Direction]
+
+
+def _of_rows(corrections: RoadCorrections | None, segment: NDArray[np.int64]) -> RoadCorrections | None:
+    if corrections is None:
+        return None
+    return corrections._replace(
+        rolling=corrections.rolling[segment],
+        propulsion=corrections.propulsion[segment],
+        propulsion_per_kmh=corrections.propulsion_per_kmh[segment],
+    )
 
 
 def traffic_emission(city: City, traffic: StudyTraffic) -> NDArray[np.float64]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from cities.pack import City, load_city
+from cities.road_noise import road_noise_of
 from controlroom import main
 from kernels.cnossos import BAND_GROUPS, a_weighted_db, band_group_power, sound_power, surface_indices
-from kernels.cnossos_coefficients import EU_2021
+from kernels.cnossos_coefficients import EU_2021, NL_NATIONAL
 from kernels.cnossos_tables import A_WEIGHTING_DB
 from kernels.emission import Regime, VehicleClass
-from kernels.network import Mode
+from kernels.network import Direction, Mode
 from kernels.propagation import Atmosphere, Ground, attenuation_db
 from studies.annual_air import annual_air
 from studies.noise_scene import HARD_FACE
@@ -99,6 +100,29 @@ def test_the_power_is_that_of_the_live_room(city: City, tmp_path: Path) -> None:
     for k, street in enumerate(("h00", "h11")):
         groups = [got[city.segment_ids.index(street), list(bands)].sum() for bands in BAND_GROUPS]
         assert groups == pytest.approx(want[k], rel=1e-9)
+
+
+def test_the_course_of_a_road_is_that_of_the_live_room(city: City, tmp_path: Path) -> None:
+    n = city.network.n_segments
+    rises = tuple({"gradient_percent": 6.0, "junction_end": "crossing"} for _ in range(n))
+    noise = {**city.settings["noise"], "studded_share": 0.5, "studded_months": 6.0}
+    city = replace(city, noise_properties=rises, settings={**city.settings, "noise": noise})
+    text = f"{HEAD}\nh00,day,car,600,48\nh00,day,truck,40,45\nh00,day,bus,6,45\nh00,day,motorcycle,0,45"
+    read = read_traffic(traffic(tmp_path, text), city)
+    got = traffic_power(city, read, surface_indices(city.surface), 10.0, EU_2021)[:, 0]
+    street = city.segment_ids.index("h00")
+    groups = [(got * 10.0 ** (A_WEIGHTING_DB / 10.0))[street, list(bands)].sum() for bands in BAND_GROUPS]
+    road, all_ = road_noise_of(city), np.ones(n)
+    want = sum(
+        band_group_power(
+            300.0 * all_, 13.0 * all_, 10.0 * all_, 48.0, 45.0, road.surface, 10.0, EU_2021,
+            road.corrections(direction),
+        )[street]
+        for direction in Direction
+    )  # fmt: skip
+    assert groups == pytest.approx(want, rel=1e-9)
+    with pytest.raises(StudyError, match="NL national, which have none for studded tyres"):
+        traffic_power(city, read, NL_NATIONAL.surface_indices(city.surface), 10.0, NL_NATIONAL)
 
 
 def test_motorcycles_are_heard_as_their_own_category(city: City, tmp_path: Path) -> None:
