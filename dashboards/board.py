@@ -214,9 +214,9 @@ class Board:
                 self._noise_day = None
             self._changed[:] = False
             self._n_cells = 0
-            for batch in self._pending:
+            pending, self._pending = self._pending, []  # one that cannot be taken in is not tried again
+            for batch in pending:
                 self._apply(batch)
-            self._pending.clear()
             self._n_changed = int(self._changed.sum())
             accuracy = self._densities["accuracy"][Mode.CAR]
             known = accuracy[np.isfinite(accuracy)]
@@ -224,6 +224,12 @@ class Board:
             self._history.append(now_ms, self._trend_values())
             self.now_ms = now_ms
             self.version += 1
+
+    def forget_alarms_after(self, now_ms: int) -> None:
+        """Before a jump back: what is in the future then has not been heard of."""
+        with self._lock:
+            self._alarms = {key: a for key, a in self._alarms.items() if a.time_ms <= now_ms}
+            self.alarm_version += 1
 
     def _apply(self, batch: Batch) -> None:
         if batch.topic is Topic.OBSERVATIONS:
