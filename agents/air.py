@@ -23,7 +23,7 @@ from kernels.chemistry import Background, no2_contribution, without_double_count
 from kernels.emission import N_POLLUTANTS, Pollutant
 from kernels.receptors import BLOCK, TILE, ReceptorGrid
 from kernels.srm2 import hourly_winds
-from streams.observation import Source
+from streams.readings import weather_rows
 from streams.topics import Batch, Topic
 
 NAMES = ("nox", "no2", "pm10", "pm25")
@@ -213,15 +213,12 @@ class AirAgent:
         return np.minimum(emission, self._columns.emission_limit)
 
     def _receive_weather(self, batch: Batch) -> None:
-        for row in batch.columns["row"]:
-            if row.source != Source.WEATHER or not np.isfinite(row.wind_speed_m_s):
-                continue
+        for row in weather_rows(batch):
             # the latest in event time, in whatever order they came, and the last version of it
-            order = (row.end_ms, row.sensor, row.received_ms, row.event_id)
-            if order > self._weather_order:
-                self._weather_order = order
+            if np.isfinite(row.wind_speed_m_s) and row.order > self._weather_order:
+                self._weather_order = row.order
                 direction = row.wind_from_deg if np.isfinite(row.wind_from_deg) else self._wind[1]
-                self._wind = (float(row.wind_speed_m_s), float(direction))
+                self._wind = (row.wind_speed_m_s, direction)
 
     def _turn_wind(self) -> bool:
         """Take up a new wind: SRM2 columns are made for it and their sums made again."""

@@ -13,7 +13,7 @@ from agents.alarm_state import Alarm, State, acknowledge, evaluate
 from agents.watch import PowerWatch, StreetWatch
 from cities.pack import City
 from cities.rules import Rule, Rules
-from streams.observation import Observation
+from streams.readings import SOURCES, Rhythm
 from streams.topics import Batch, Topic
 
 MINIMUM_HOURS = 0.5  # a rise is told from a mean over at least half an hour
@@ -91,8 +91,7 @@ class AlarmsAgent:
         elif batch.topic is Topic.OPERATOR_ACTIONS:
             self._actions.append(batch)
         else:
-            for row in batch.columns["row"]:
-                self._receive_reading(row)
+            self._receive_readings(batch)
 
     def close(self, now_ms: int) -> Sequence[Batch]:
         published: list[Batch] = []
@@ -144,13 +143,12 @@ class AlarmsAgent:
                 float(columns["people_above"][k]), float(columns["accuracy"][k])
             ]  # fmt: skip
 
-    def _receive_reading(self, row: Observation) -> None:
-        last_ms, length_ms, gap_ms = self._feeds.get(row.source.value, [0, 0, 0])
-        if last_ms and row.end_ms > last_ms:
-            gap_ms = min(gap_ms or UNKNOWN_GAP_MS, row.end_ms - last_ms)
-        self._feeds[row.source.value] = [
-            max(last_ms, row.end_ms), max(length_ms, row.end_ms - row.start_ms), gap_ms
-        ]  # fmt: skip
+    def _receive_readings(self, batch: Batch) -> None:
+        source, start_ms, end_ms = (batch.columns[name] for name in ("source", "start_ms", "end_ms"))
+        for code in np.unique(source):
+            name, mine = SOURCES[code].value, source == code
+            rhythm = Rhythm(*self._feeds.get(name, ())).after(start_ms[mine], end_ms[mine], UNKNOWN_GAP_MS)
+            self._feeds[name] = [rhythm.last_ms, rhythm.length_ms, rhythm.gap_ms]
 
     def _receive_faults(self, batch: Batch) -> None:
         """Faults of the counters of a tile, as they were at its newest step."""

@@ -24,7 +24,7 @@ from kernels.fixedpoint import emission_of, quantise_power
 from kernels.gate import GateBound, air_releases, noise_exceeds
 from kernels.hour_ring import BLOCK_MS, HourRing
 from kernels.network import Direction, Mode
-from streams.observation import Source
+from streams.readings import weather_rows
 from streams.topics import Batch, Topic
 
 TILE_SEGMENTS = 250
@@ -184,17 +184,14 @@ class EmissionAgent:
         self._is_fresh = True
 
     def _receive_weather(self, batch: Batch) -> None:
-        for row in batch.columns["row"]:
-            if row.source != Source.WEATHER:
-                continue
+        for row in weather_rows(batch):
             # the latest in event time, in whatever order they came, and the last version of it
-            order = (row.end_ms, row.sensor, row.received_ms, row.event_id)
-            if np.isfinite(row.wind_speed_m_s) and order > self._wind_order:
-                self._wind_order = order
-                self._wind_m_s = float(row.wind_speed_m_s)
-            if np.isfinite(row.temperature_c) and order > self._temperature_order:
-                self._temperature_order = order
-                self._temperature_c = float(row.temperature_c)
+            if np.isfinite(row.wind_speed_m_s) and row.order > self._wind_order:
+                self._wind_order = row.order
+                self._wind_m_s = row.wind_speed_m_s
+            if np.isfinite(row.temperature_c) and row.order > self._temperature_order:
+                self._temperature_order = row.order
+                self._temperature_c = row.temperature_c
                 self._is_fresh = True
 
     def _compute(self) -> None:

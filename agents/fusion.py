@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,9 @@ from agents.fusion_areas import AreaEvidence, Areas
 from agents.fusion_counters import counter_rows
 from agents.fusion_covariance import edges_of, prepare_kriging
 from agents.fusion_faults import Fault
-from agents.fusion_log import AREA, PAIR, READING, WARM_UP, Readings, StepLog, no_readings
+from agents.fusion_log import AREA, PAIR, READING, WARM_UP, Readings, StepLog
 from agents.fusion_mode import Estimate, ModeFusion
+from agents.fusion_places import NOT_OF_KIND, CounterPlaces, variants
 from agents.fusion_speeds import MOTOR, Speeds
 from agents.fusion_tiles import Tiles
 from agents.fusion_travel_times import TravelTimes
@@ -27,11 +27,9 @@ from kernels.conservation import junctions
 from kernels.network import Direction, Mode
 from kernels.prior import OFFSET_PER_H, Prior
 from kernels.scores import T6_75, T6_95, accuracy, interval
-from streams.observation import Observation, Source
 from streams.topics import Batch, Topic
 
 CAPACITY_PER_H = {Mode.BICYCLE: 3_000.0, Mode.PEDESTRIAN: 8_000.0}  # of a track or pavement, of any class
-NOWHERE = 0, -1, np.nan
 METHOD = "universal kriging on turning shares, prior of crude assignments"
 
 
@@ -103,11 +101,7 @@ class FusionAgent:
                 # Conservation is worth its time where flows are large: it gained nothing for other modes.
                 junctions(edges_of(city, mode), city.network.n_nodes) if mode is Mode.CAR else None,
             )
-        self._row_of = {
-            (sensor.id, mode): row
-            for mode, fusion in self._modes.items()
-            for row, sensor in enumerate(fusion.counters.sensors)
-        }
+        self._places = CounterPlaces({mode: f.counters.sensors for mode, f in self._modes.items()})
         self._travel_times = TravelTimes(city)
         self._speeds = Speeds(city, self._modes[Mode.CAR].counters, self._travel_times, capacity, middles)
         self._areas = Areas(city, list(self._modes), middles)
@@ -117,7 +111,7 @@ class FusionAgent:
 
     def receive(self, batch: Batch) -> None:
         """Note the readings of a batch."""
-        self._log.arrived.append(self._read(batch.columns["row"]))
+        self._log.arrived.append(self._read(batch))
 
     def close(self, now_ms: int) -> Sequence[Batch]:
         """Publish the flows of all edges at the end of the step, after those that late readings changed."""
@@ -321,34 +315,24 @@ class FusionAgent:
         self._travel_times.restore(state["travel_times"])
         self._areas.restore(state["areas"])
 
-    def _read(self, observations: Iterable[Observation]) -> Readings:
+    def _read(self, batch: Batch) -> Readings:
         """Counts of known counters; one that is of no use is kept, for it may replace one that was."""
-        found = []
-        for reading in observations:
-            kind, row, value = self._place(reading)
-            if row < 0:
-                continue
-            variant = crc32(f"{reading.direction}/{reading.to_sensor}".encode())
-            found.append(
-                (kind, row, reading.end_ms, reading.start_ms, variant, value, reading.uptime,
-                 reading.speed_kmh, reading.simulated, reading.travel_time_s)
-            )  # fmt: skip
-        return np.array(found, dtype=READING) if found else no_readings()
-
-    def _place(self, reading: Observation) -> tuple[int, int, float]:
-        """Kind, row and count of a reading in the log; row -1 where it has no place."""
-        if reading.source is Source.ANPR and reading.to_sensor:
-            return PAIR, self._travel_times.number_of(reading), reading.vehicles
-        if reading.source in (Source.WIFI, Source.TELECOM):
-            return AREA, self._areas.number_of(reading), reading.devices
-        mode = reading.mode
-        row = -1 if mode is None else self._row_of.get((reading.sensor, mode), -1)
-        if mode is None or row < 0:
-            return NOWHERE
-        sensor = self._modes[mode].counters.sensors[row]
-        if reading.source != sensor.source or reading.direction not in ("", sensor.direction):
-            return NOWHERE
-        return mode, row, reading.count
+        c = batch.columns
+        kind, row = self._places.of(batch)
+        value = c["count"].copy()
+        for of_kind, of_row, name in (
+            (PAIR, self._travel_times.numbers_of(batch), "vehicles"),
+            (AREA, self._areas.numbers_of(batch), "devices"),
+        ):
+            mine = of_row != NOT_OF_KIND
+            kind[mine], row[mine], value[mine] = of_kind, of_row[mine], c[name][mine]
+        known = np.flatnonzero(row >= 0)
+        found = np.empty(known.size, dtype=READING)
+        found["mode"], found["row"], found["count"] = kind[known], row[known], value[known]
+        found["variant"] = variants(batch)[known]
+        for name in ("end_ms", "start_ms", "uptime", "speed_kmh", "simulated", "travel_time_s"):
+            found[name] = c[name][known]
+        return found
 
     def _take_in(self, readings: Readings, now_ms: int) -> None:
         """Add the readings of a step to the windows of their modes, and look for faults in them."""
@@ -356,8 +340,8 @@ class FusionAgent:
         for mode, fusion in self._modes.items():
             of_mode = usable[usable["mode"] == mode]
             start_ms, end_ms = of_mode["start_ms"], of_mode["end_ms"]
-            middle = (start_ms + end_ms) // 2
-            scale = np.array([self._week.scale(mode, int(ms)) for ms in middle], dtype=np.float64)
+            middle, place = np.unique((start_ms + end_ms) // 2, return_inverse=True)
+            scale = np.array([self._week.scale(mode, int(ms)) for ms in middle], dtype=np.float64)[place]
             row, count = of_mode["row"].astype(np.int64), of_mode["count"]
             exposure = (end_ms - start_ms) / 3_600_000 * of_mode["uptime"] * scale
             fusion.windows.add(

@@ -14,11 +14,14 @@ from scipy.sparse import csr_array
 from agents.fusion_covariance import edges_of
 from agents.fusion_log import Readings
 from agents.fusion_mode import Estimate
+from agents.fusion_places import NOT_OF_KIND
 from agents.fusion_windows import turns
 from cities.pack import City
 from kernels.network import Mode
 from kernels.prior import OFFSET_PER_H
-from streams.observation import Observation, Source
+from streams.observation import Source
+from streams.readings import SOURCE_CODE, SensorPlaces
+from streams.topics import Batch
 
 # All numbers are assumed: market share and devices per person; people in a vehicle; what a row errs beyond
 # chance (phones seen by the neighbouring cell, changing addresses).
@@ -79,7 +82,11 @@ class Areas:
             if s.polygon is not None and len(s.polygon) >= 3 and s.source in USUAL_PENETRATION
         ]  # fmt: skip
         self.sensors = tuple(sorted(found, key=lambda s: s.id))
-        self._number = {(s.id, s.source): n for n, s in enumerate(self.sensors)}
+        self._places, self._number_of = {}, {}
+        for source in USUAL_PENETRATION:
+            mine = {s.id: n for n, s in enumerate(self.sensors) if s.source == source}
+            self._places[source] = SensorPlaces(mine)
+            self._number_of[source] = np.array([*mine.values(), -1], dtype=np.int64)
         shapes = [shapely.make_valid(shapely.Polygon(s.polygon)) for s in self.sensors]
         inside = [np.flatnonzero(shapely.contains_xy(shape, middles)) for shape in shapes]
         self._has_streets = np.array([segments.size > 0 for segments in inside], dtype=np.bool_)
@@ -102,9 +109,14 @@ class Areas:
         self.newest_ms, self.simulated = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.bool_)
         self.devices, self.expected_devices = np.full(n, np.nan), np.full(n, np.nan)
 
-    def number_of(self, reading: Observation) -> int:
-        """Number of the area that a reading is of; -1 for an unknown one."""
-        return self._number.get((reading.sensor, reading.source.value), -1)
+    def numbers_of(self, batch: Batch) -> NDArray[np.int64]:
+        """Number of the area that each reading is of, (n,): -1 for an unknown one, -2 for another kind."""
+        numbers = np.full(batch.n_rows, NOT_OF_KIND, dtype=np.int64)
+        for source, places in self._places.items():
+            mine = batch.columns["source"] == SOURCE_CODE[source]
+            if mine.any():
+                numbers[mine] = self._number_of[source][places.of(batch, "sensor")[mine]]
+        return numbers
 
     def learn(
         self,

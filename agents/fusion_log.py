@@ -62,7 +62,9 @@ class StepLog:
         self._rows[now_ms] = no_readings()
         arrived = np.concatenate([no_readings(), *self.arrived])
         self.arrived = []
-        ends = np.array([self._step_of(int(ms)) for ms in arrived["end_ms"]], dtype=np.int64)
+        steps = np.array(self._steps, dtype=np.int64)
+        place = np.searchsorted(steps, step_end(arrived["end_ms"]))
+        ends = steps[np.minimum(place, steps.size - 1)]
         for end in np.unique(ends):
             self._rows[int(end)] = _merged(self._rows[int(end)], arrived[ends == end])
             if end != now_ms:
@@ -100,10 +102,6 @@ class StepLog:
     def rows(self, step_ms: int) -> Readings:
         """Readings of a step, sorted by their identity."""
         return self._rows[step_ms]
-
-    def _step_of(self, end_ms: int) -> int:
-        place = bisect_left(self._steps, step_end(end_ms))
-        return self._steps[min(place, len(self._steps) - 1)]
 
     def _is_kept(self, step_ms: int, now_ms: int) -> bool:
         return step_ms % CHECKPOINT_MS == 0 or now_ms - step_ms <= AT_ONCE_MS + STEP_MS

@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
+from agents.fusion_places import NOT_OF_KIND
 from agents.fusion_windows import WINDOW_MS, turns
 from cities.pack import City, Sensor
 from kernels.assignment import edge_graph
 from kernels.network import DirectedEdges, Direction, Mode
 from kernels.speed import measured_weight
-from streams.observation import Observation, Source
+from streams.observation import Source
+from streams.readings import NO_MODE, NO_TEXT, SOURCE_CODE, SensorPlaces
+from streams.topics import Batch
 
 # Who takes four times as long has stopped on the way. One in a median of a few matters, so such a reading is
 # left out; many together are in a jam, which is believed as far as this bound.
@@ -48,7 +51,7 @@ class TravelTimes:
         index = self._edges.index_of(city.network.n_segments)
         cameras = [(s.id, _edges_at(s, index)) for s in sorted(city.sensors, key=lambda s: s.id)
                    if s.source == Source.ANPR and s.segment >= 0]  # fmt: skip
-        self._camera = {name: number for number, (name, _) in enumerate(cameras)}
+        self._cameras = SensorPlaces(name for name, _ in cameras)
         self._at = [edges for _, edges in cameras]
         self._graph = _turns(self._edges, city.network.n_nodes, self._hours)
         self._way_of: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
@@ -60,12 +63,16 @@ class TravelTimes:
         self.newest_ms = np.empty(0, dtype=np.int64)
         self.simulated = np.empty(0, dtype=np.bool_)
 
-    def number_of(self, reading: Observation) -> int:
-        """Number of the pair that a reading is of; -1 for an unknown camera or another mode."""
-        first, second = self._camera.get(reading.sensor, -1), self._camera.get(reading.to_sensor, -1)
-        if first < 0 or second < 0 or first == second or reading.mode not in (None, Mode.CAR):
-            return -1
-        return first * len(self._at) + second
+    def numbers_of(self, batch: Batch) -> NDArray[np.int64]:
+        """Number of the pair that each reading is of, (n,): -2 for another kind of reading, -1 for an
+        unknown camera or another mode."""
+        c = batch.columns
+        first, second = (self._cameras.of(batch, name) for name in ("sensor", "to_sensor"))
+        is_known = (first >= 0) & (second >= 0) & (first != second)
+        is_known &= (c["mode"] == NO_MODE) | (c["mode"] == Mode.CAR)
+        number = np.where(is_known, first * len(self._at) + second, -1)
+        is_pair = (c["source"] == SOURCE_CODE[Source.ANPR]) & (c["to_sensor"] != NO_TEXT)
+        return np.where(is_pair, number, NOT_OF_KIND)
 
     def add(
         self,

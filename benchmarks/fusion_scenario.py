@@ -14,7 +14,8 @@ from cities.traffic_week import TrafficWeek
 from kernels.network import Direction, Mode
 from kernels.prior import Prior
 from streams.observation import Observation, Source
-from streams.topics import Batch, Topic
+from streams.readings import readings_batch
+from streams.topics import Batch
 
 LOOP_SHARE = 0.56  # of the counted edges; the others are citizens' cameras, both directions of a street
 BUSY_SHARE = 0.3  # of the edges with most traffic in the prior: where authorities put loops
@@ -94,9 +95,7 @@ class Readings:
         rows = []
         for minute_ms in range((since_ms or end_ms - 60_000) + 60_000, end_ms + 1, 60_000):
             rows += list(self._rows(minute_ms))
-        column = np.empty(len(rows), dtype=object)
-        column[:] = sorted(rows, key=lambda row: row.order)
-        return Batch(Topic.OBSERVATIONS, "", end_ms, {"row": column})
+        return readings_batch(sorted(rows, key=lambda row: row.order), end_ms)
 
     def of_hour(self, mode: Mode) -> float:
         """Flow at the truth's moment against the average hour."""

@@ -233,8 +233,7 @@ class Board:
 
     def _apply(self, batch: Batch) -> None:
         if batch.topic is Topic.OBSERVATIONS:
-            for row in batch.columns["row"]:
-                self._feeds.receive(row)
+            self._feeds.receive(batch)
         elif batch.topic is Topic.DENSITIES:
             self._apply_densities(batch)
         elif batch.topic is Topic.EMISSIONS:

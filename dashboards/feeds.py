@@ -7,8 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import numpy as np
+
 from cities.pack import Sensor
-from streams.observation import Observation
+from kernels.network import Mode
+from streams.readings import NO_MODE, NO_TEXT, SOURCES, Rhythm
+from streams.topics import Batch
 
 LATE_AFTER = 1.5  # expected intervals without a reading
 SILENT_AFTER = 3.0
@@ -53,16 +57,14 @@ class Reading:
 @dataclass(slots=True)
 class _Source:
     n_rows: int = 0
-    last_end_ms: int = 0
-    longest_ms: int = 0
-    gap_ms: int = 0
+    rhythm: Rhythm = field(default_factory=Rhythm)
     simulated: bool = False
     last_of_sensor: dict[str, int] = field(default_factory=dict)
 
     @property
     def expected_ms(self) -> int:
         """Time between readings, as the alarms reckon it too: the longest interval or the smallest gap."""
-        return max(self.longest_ms, self.gap_ms or UNKNOWN_GAP_MS, MIN_EXPECTED_MS)
+        return max(self.rhythm.length_ms, self.rhythm.gap_ms or UNKNOWN_GAP_MS, MIN_EXPECTED_MS)
 
 
 class Feeds:
@@ -77,22 +79,34 @@ class Feeds:
             self._n_sensors[sensor.source] = self._n_sensors.get(sensor.source, 0) + 1
             self._sources.setdefault(sensor.source, _Source(simulated=sensor.simulated))
 
-    def receive(self, row: Observation) -> None:
-        """Take in one reading; an older one than already seen changes no health."""
-        self.n_rows += 1
-        source = self._sources.setdefault(row.source.value, _Source())
-        source.n_rows += 1
-        source.simulated = row.simulated
-        if source.last_end_ms and row.end_ms > source.last_end_ms:
-            source.gap_ms = min(source.gap_ms or UNKNOWN_GAP_MS, row.end_ms - source.last_end_ms)
-        source.last_end_ms = max(source.last_end_ms, row.end_ms)
-        source.longest_ms = max(source.longest_ms, row.end_ms - row.start_ms)
-        source.last_of_sensor[row.sensor] = max(source.last_of_sensor.get(row.sensor, 0), row.end_ms)
-        mode = "" if row.mode is None else row.mode.name.lower()
-        key = (row.source.value, row.sensor, mode, row.direction)
+    def receive(self, batch: Batch) -> None:
+        """Take in the readings of a step; an older one than already seen changes no health."""
+        c = batch.columns
+        self.n_rows += batch.n_rows
+        for code in np.unique(c["source"]):
+            source = self._sources.setdefault(SOURCES[code].value, _Source())
+            mine = np.flatnonzero(c["source"] == code)
+            source.n_rows += mine.size
+            source.simulated = bool(c["simulated"][mine[-1]])
+            source.rhythm = source.rhythm.after(c["start_ms"][mine], c["end_ms"][mine], UNKNOWN_GAP_MS)
+        for k in _newest(batch):
+            self._receive(batch, k)
+
+    def _receive(self, batch: Batch, k: int) -> None:
+        """Take in the newest reading of a sensor for one mode and direction."""
+        c = batch.columns
+        sensors, directions = batch.attributes["sensors"], batch.attributes["directions"]
+        source, sensor = SOURCES[c["source"][k]].value, sensors[c["sensor"][k]]
+        end_ms, mode, direction = int(c["end_ms"][k]), int(c["mode"][k]), int(c["direction"][k])
+        last_of_sensor = self._sources[source].last_of_sensor
+        last_of_sensor[sensor] = max(last_of_sensor.get(sensor, 0), end_ms)
+        mode_name = "" if mode == NO_MODE else Mode(mode).name.lower()
+        key = (source, sensor, mode_name, "" if direction == NO_TEXT else directions[direction])
         known = self._readings.get(key)
-        if known is None or row.end_ms >= known.end_ms:
-            self._readings[key] = Reading(*key, rate_per_h(row), row.end_ms, row.simulated)
+        if known is None or end_ms >= known.end_ms:
+            hours = (end_ms - int(c["start_ms"][k])) / 3_600_000
+            rate = rate_per_h(float(c["count"][k]), hours, float(c["uptime"][k]))
+            self._readings[key] = Reading(*key, rate, end_ms, bool(c["simulated"][k]))
 
     def readings_of(self, sensor: str) -> list[Reading]:
         """Last readings of a sensor, by mode and direction."""
@@ -105,7 +119,7 @@ class Feeds:
     def _health(self, name: str, source: _Source, now_ms: int) -> FeedHealth:
         allowed = SILENT_AFTER * source.expected_ms
         n_reporting = sum(1 for end in source.last_of_sensor.values() if now_ms - end <= allowed)
-        silence = now_ms - source.last_end_ms
+        silence = now_ms - source.rhythm.last_ms
         if source.n_rows == 0:
             state = FeedState.WAITING
         elif silence > allowed:
@@ -118,7 +132,7 @@ class Feeds:
             source=name,
             state=state,
             n_rows=source.n_rows,
-            last_end_ms=source.last_end_ms,
+            last_end_ms=source.rhythm.last_ms,
             expected_s=source.expected_ms / 1000,
             n_reporting=n_reporting,
             n_sensors=max(self._n_sensors.get(name, 0), len(source.last_of_sensor)),
@@ -126,9 +140,19 @@ class Feeds:
         )
 
 
-def rate_per_h(row: Observation) -> float:
+def rate_per_h(count: float, hours: float, uptime: float) -> float:
     """Vehicles an hour that a reading counted, scaled up by its uptime; NaN when it counts none."""
-    hours = (row.end_ms - row.start_ms) / 3_600_000
-    if hours <= 0 or math.isnan(row.count) or row.uptime <= 0:
+    if hours <= 0 or math.isnan(count) or uptime <= 0:
         return math.nan
-    return row.count / hours / row.uptime
+    return count / hours / uptime
+
+
+def _newest(batch: Batch) -> list[int]:
+    """Rows that are the newest of their sensor, mode and direction; of those of one end the last."""
+    c = batch.columns
+    by = np.lexsort([c["end_ms"], c["direction"], c["mode"], c["sensor"], c["source"]])
+    is_last = np.ones(by.size, dtype=np.bool_)
+    names = ("direction", "mode", "sensor", "source")
+    is_last[:-1] = np.any([np.diff(c[name][by]) != 0 for name in names], axis=0)
+    rows: list[int] = by[is_last].tolist()
+    return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +10,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from kernels.network import Mode
-from streams.observation import Observation, Source
-from streams.steps import Intake
 from streams.topics import VERSION, Batch, Topic
 
 
@@ -90,11 +86,11 @@ def _column(name: str, column: Mapping[str, Any]) -> NDArray[Any]:
         raise CodecError(f"columns.{name}: {error}") from error
 
 
-_ARRAY, _TUPLE, _OBSERVATION, _INTAKE = 1, 2, 3, 4
+_ARRAY, _TUPLE = 1, 2
 
 
 def pack_state(state: Mapping[str, Any]) -> bytes:
-    """State of an agent to bytes: plain values, tuples, numpy arrays, observations."""
+    """State of an agent to bytes: plain values, tuples, numpy arrays."""
     packed = msgpack.packb(state, default=_pack_special, strict_types=True)
     assert isinstance(packed, bytes)
     return packed
@@ -114,14 +110,8 @@ def _pack_special(value: Any) -> Any:
         return value.item()
     if isinstance(value, tuple):
         return msgpack.ExtType(_TUPLE, msgpack.packb(list(value), default=_pack_special, strict_types=True))
-    if isinstance(value, Observation):
-        fields = [getattr(value, f.name) for f in dataclasses.fields(value)]
-        fields = [v.value if isinstance(v, Source) else int(v) if isinstance(v, Mode) else v for v in fields]
-        return msgpack.ExtType(_OBSERVATION, msgpack.packb(fields, default=dict))
-    if isinstance(value, Intake):
-        return msgpack.ExtType(_INTAKE, msgpack.packb(list(dataclasses.astuple(value))))
-    if isinstance(value, Source):
-        return value.value
+    if isinstance(value, str):  # of an enum
+        return str(value.encode(), "utf-8")
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"state: cannot pack a value of type {type(value).__name__}")
@@ -133,10 +123,4 @@ def _unpack_special(code: int, raw: bytes) -> Any:
         return np.frombuffer(values[2], dtype=np.dtype(values[0])).reshape(values[1]).copy()
     if code == _TUPLE:
         return tuple(values)
-    if code == _INTAKE:
-        return Intake(*values)
-    if code == _OBSERVATION:
-        values[0] = Source(values[0])
-        values[5] = None if values[5] is None else Mode(values[5])
-        return Observation(*values)
     raise CodecError(f"state: unknown extension {code}")

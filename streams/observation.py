@@ -82,7 +82,7 @@ class Observation:
         return self.end_ms, self.source.value, self.sensor, self.event_id
 
 
-_LIMITS: dict[str, tuple[float, float]] = {
+LIMITS: dict[str, tuple[float, float]] = {
     "count": (0.0, math.inf),  # its rate is limited, below
     "speed_kmh": (0.0, MAX_SPEED_KMH),
     "uptime": (0.0, 1.0),
@@ -96,7 +96,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "temperature_c": (-60.0, 60.0),
 }
 _TEXTS = ("to_sensor", "direction", "id")
-_KNOWN = {"source", "sensor", "start", "end", "received", "mode", "simulated", *_LIMITS, *_TEXTS}
+KNOWN_KEYS = {"source", "sensor", "start", "end", "received", "mode", "simulated", *LIMITS, *_TEXTS}
 
 
 def parse_observation(raw: bytes) -> Observation:
@@ -109,7 +109,7 @@ def parse_observation(raw: bytes) -> Observation:
     """
     if len(raw) > MAX_BYTES:
         raise RejectedError("", f"event of {len(raw)} bytes, allowed {MAX_BYTES}")
-    if _depth(raw) > MAX_DEPTH:
+    if json_depth(raw) > MAX_DEPTH:
         raise RejectedError("", f"event is nested deeper than {MAX_DEPTH}")
     try:
         event = orjson.loads(raw)
@@ -147,7 +147,7 @@ def _checked(event: Mapping[str, Any], source: Source, raw: bytes) -> Observatio
             "end", f"got {event['end']}, more than 60 s after it was received ({event['received']})"
         )
     numbers: dict[str, Any] = {
-        key: _number(event, key, limits) for key, limits in _LIMITS.items() if key in event
+        key: _number(event, key, limits) for key, limits in LIMITS.items() if key in event
     }
     if "count" in numbers and end == start:
         raise RejectedError("end", f"got {event['end']}, a count needs an interval longer than zero")
@@ -175,7 +175,7 @@ def _checked(event: Mapping[str, Any], source: Source, raw: bytes) -> Observatio
         mode=_mode(event),
         simulated=_flag(event, "simulated"),
         event_id=identifier,
-        extra={key: value for key, value in event.items() if key not in _KNOWN},
+        extra={key: value for key, value in event.items() if key not in KNOWN_KEYS},
         **numbers,
         **texts,
     )
@@ -252,7 +252,7 @@ def _shown(value: object) -> str:
     return repr(value)[:80]
 
 
-def _depth(raw: bytes) -> int:
+def json_depth(raw: bytes) -> int:
     """Deepest nesting of brackets outside strings; cheap for the usual flat event."""
     if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
         return 0

@@ -5,10 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-import numpy as np
 
 from agents.agent import Agent, WarmsUp
 from cities.pack import City
@@ -16,7 +14,8 @@ from streams.bus import Bus
 from streams.clock import STEP_MS, last_closed
 from streams.deadletter import DeadLetter, dead_letter_batches
 from streams.digest import Entry, batch_entry
-from streams.observation import Observation, RejectedError, Source, time_text
+from streams.observation import Observation, Source, time_text
+from streams.readings import SOURCE_CODE, ReadingTable
 from streams.steps import StepBuffer
 from streams.store import Snapshot, Store
 from streams.topics import Batch, Topic
@@ -133,16 +132,9 @@ class EmbeddedEngine:
 
     def receive(self, rows: Sequence[Observation | DeadLetter]) -> None:
         """Take rows of the source; what the city does not know becomes a dead letter."""
-        for row in rows:
-            if isinstance(row, DeadLetter):
-                self._letters.append(row)
-                continue
-            clock_ms = self._clock_ms or row.received_ms
-            try:
-                self._buffer.add(row, clock_ms)
-            except RejectedError as error:
-                shown = f"{row.source.value} {row.sensor} {time_text(row.end_ms)}"
-                self._letters.append(DeadLetter(shown, error.reason, error.field, error.source))
+        self._letters += [row for row in rows if isinstance(row, DeadLetter)]
+        table = ReadingTable.of([row for row in rows if isinstance(row, Observation)])
+        self._buffer.add(table, self._clock_ms or None)
 
     def advance(self, clock_ms: int, offset: int) -> None:
         """Close the steps that the source's clock allows."""
@@ -177,6 +169,7 @@ class EmbeddedEngine:
         """Write a snapshot that a later run goes on from."""
         if self._store is None:
             return
+        self._letters += self._buffer.take_letters()
         state: dict[str, Any] = {
             "buffer": self._buffer.snapshot(),
             "clock_ms": self._clock_ms,
@@ -196,15 +189,13 @@ class EmbeddedEngine:
     def _close_step(self, end_ms: int) -> None:
         started = time.perf_counter()
         self._step_ms = end_ms
-        rows = self._buffer.close(end_ms)
-        readings = np.empty(len(rows), dtype=object)
-        readings[:] = rows
-        batch = Batch(Topic.OBSERVATIONS, "", end_ms, {"row": readings})
+        batch = self._buffer.close(end_ms)
+        self._letters += self._buffer.take_letters()
         if end_ms < self._publish_from_ms:
             self._warm_up(batch, end_ms)
             return
         self.figures.steps += 1
-        if rows:
+        if batch.n_rows:
             self.bus.publish(batch)
         for letters in dead_letter_batches(self._letters, end_ms):
             self.bus.publish(letters)
@@ -216,15 +207,14 @@ class EmbeddedEngine:
             notify(end_ms, wall_s)
 
     def _warm_up(self, batch: Batch, end_ms: int) -> None:
-        weather = [row for row in batch.columns["row"] if row.source is Source.WEATHER]
-        column = np.empty(len(weather), dtype=object)
-        column[:] = weather
+        weather = batch.columns["source"] == SOURCE_CODE[Source.WEATHER]
         for agent in self.agents:
             if isinstance(agent, WarmsUp):
                 agent.receive(batch)
                 agent.warm_up(end_ms)
-            elif weather and Topic.OBSERVATIONS in agent.consumes:
-                agent.receive(Batch(Topic.OBSERVATIONS, "", end_ms, {"row": column}))
+            elif weather.any() and Topic.OBSERVATIONS in agent.consumes:
+                columns = {name: column[weather] for name, column in batch.columns.items()}
+                agent.receive(replace(batch, columns=columns))
 
     def _publish(self, agent: Agent, now_ms: int) -> None:
         figures = self.figures.agents[agent.name]

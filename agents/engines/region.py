@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from agents.agent import Agent
 from agents.chain import CHAIN, inputs_of
 from agents.engines.embedded import MAX_CLOCK_JUMP_MS
@@ -22,7 +20,8 @@ from streams.bus import Bus
 from streams.clock import STEP_MS, last_closed
 from streams.deadletter import DeadLetter, dead_letter_batches
 from streams.messages import Mark, Message, Output, Rows, Tick
-from streams.observation import Observation, RejectedError, time_text
+from streams.observation import Observation, time_text
+from streams.readings import ReadingTable
 from streams.recording import ClockRow, parse_line
 from streams.steps import StepBuffer
 from streams.topics import Batch, Topic
@@ -105,24 +104,24 @@ class RegionEngine:
         self.dead_letters += 1
 
     def _receive_rows(self, message: Rows) -> None:
+        readings: list[Observation] = []
         for raw in message.raw.split(b"\n"):
             if not raw.strip():
                 continue
             row = parse_line(raw, -1)
             if isinstance(row, ClockRow):
+                self._receive_readings(readings)
+                readings = []
                 self._receive_tick(row.time_ms)
             elif isinstance(row, DeadLetter):
                 self._letters.append(row)
             else:
-                self._receive_row(row)
+                readings.append(row)
+        self._receive_readings(readings)
 
-    def _receive_row(self, row: Observation) -> None:
-        self.rows += 1
-        try:
-            self._buffer.add(row, self._clock_ms or row.received_ms)
-        except RejectedError as error:
-            shown = f"{row.source.value} {row.sensor} {time_text(row.end_ms)}"
-            self._letters.append(DeadLetter(shown, error.reason, error.field, error.source))
+    def _receive_readings(self, readings: list[Observation]) -> None:
+        self.rows += len(readings)
+        self._buffer.add(ReadingTable.of(readings), self._clock_ms or None)
 
     def _receive_tick(self, clock_ms: int) -> None:
         if clock_ms <= self._clock_ms:
@@ -174,11 +173,10 @@ class RegionEngine:
         self.step_ms = end_ms
         self.steps += 1
         self.changes += 1
-        rows = self._buffer.close(end_ms)
-        if rows:
-            column = np.empty(len(rows), dtype=object)
-            column[:] = rows
-            self._bus.publish(Batch(Topic.OBSERVATIONS, "", end_ms, {"row": column}))
+        batch = self._buffer.close(end_ms)
+        self._letters += self._buffer.take_letters()
+        if batch.n_rows:
+            self._bus.publish(batch)
         if INTAKE in self._mine:
             for letters in dead_letter_batches(self._letters, end_ms):
                 self._outputs.append(Output(INTAKE, letters))

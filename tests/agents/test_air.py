@@ -13,6 +13,7 @@ from kernels.air_fields import AirAccumulators
 from kernels.gate import air_bound
 from kernels.srm2 import hourly_winds
 from streams.observation import Observation, Source
+from streams.readings import readings_batch
 from streams.topics import Batch, Topic
 from studies.air_columns import prepare_air
 from tests.kernels.open_roads import direct, off_the_road
@@ -47,7 +48,7 @@ def _weather(time_ms, speed, direction):
     row = Observation(
         Source.WEATHER, "W", time_ms - 1, time_ms, time_ms, wind_speed_m_s=speed, wind_from_deg=direction
     )
-    return Batch(Topic.OBSERVATIONS, "", time_ms, {"row": np.array([row], dtype=object)})
+    return readings_batch([row], time_ms)
 
 
 def _step(agent, time_ms, *batches):

@@ -17,6 +17,7 @@ from cities.pack import City, load_city
 from cities.rules import Rule, Rules, load_rules
 from streams.codec import pack_state, unpack_state
 from streams.observation import parse_observation
+from streams.readings import readings_batch
 from streams.topics import Batch, Topic
 from tests.toy import START, reading
 
@@ -193,9 +194,7 @@ def test_a_silent_feed_raises_a_data_quality_alarm_and_clears_when_it_speaks(cit
     def speak(minute: int) -> None:
         start = START + timedelta(minutes=minute - 1)
         event = reading("loops", "L1", start, start + timedelta(minutes=1), 2, mode="car", count=1)
-        rows = np.empty(1, dtype=object)
-        rows[0] = parse_observation(json.dumps(event).encode())
-        agent.receive(Batch(Topic.OBSERVATIONS, "", 0, {"row": rows}))
+        agent.receive(readings_batch([parse_observation(json.dumps(event).encode())], 0))
 
     speak(-1)
     speak(0)

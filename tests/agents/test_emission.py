@@ -13,6 +13,7 @@ from kernels.emission import EmissionError
 from kernels.fixedpoint import emission_of, quantise_power
 from kernels.gate import air_bound, gate_bound
 from streams.observation import Observation, Source
+from streams.readings import readings_batch
 from streams.topics import Batch, Topic
 
 MINUTE = 60_000
@@ -60,12 +61,12 @@ def _weather(time_ms, temperature_c, sensor="W"):
         temperature_c=temperature_c,
         event_id=sensor,
     )
-    return Batch(Topic.OBSERVATIONS, "", time_ms, {"row": np.array([row], dtype=object)})
+    return readings_batch([row], time_ms)
 
 
 def _wind(time_ms, speed):
     row = Observation(Source.WEATHER, "W", time_ms - MINUTE, time_ms, time_ms, wind_speed_m_s=speed)
-    return Batch(Topic.OBSERVATIONS, "", time_ms, {"row": np.array([row], dtype=object)})
+    return readings_batch([row], time_ms)
 
 
 def _close(agent, time_ms, batches):

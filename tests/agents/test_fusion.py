@@ -16,7 +16,8 @@ from kernels.network import Mode
 from kernels.prior import Prior
 from kernels.profile import DEFAULT_HOURLY, day_profile
 from streams.observation import Observation, Source
-from streams.topics import Batch, Topic
+from streams.readings import readings_batch
+from streams.topics import Batch
 from studies.prior import prepare_prior
 from tests.toy import START, write_toy_city
 
@@ -53,9 +54,7 @@ def _wavering(per_h: float, sensor: str, minute: int) -> float:
 
 
 def batch(rows: list[Observation], minute: int) -> Batch:
-    column = np.empty(len(rows), dtype=object)
-    column[:] = rows
-    return Batch(Topic.OBSERVATIONS, "", START_MS + (minute + 1) * MINUTE_MS, {"row": column})
+    return readings_batch(rows, START_MS + (minute + 1) * MINUTE_MS)
 
 
 def run(agent: FusionAgent, readings: list[list[Observation]], first: int = 0) -> list[list[Batch]]:

@@ -19,8 +19,8 @@ from kernels.prior import Prior
 from streams.clock import GRACE_MS
 from streams.codec import pack_state, unpack_state
 from streams.observation import Observation, Source
+from streams.readings import ReadingTable, readings_batch
 from streams.steps import StepBuffer
-from streams.topics import Batch, Topic
 from studies.prior import prepare_prior
 from tests.toy import BLOCK_M, START, X0, Y0, write_toy_city
 
@@ -76,11 +76,9 @@ class Room:
         buffer = StepBuffer({s.id: s.source for s in city.sensors})
         for minute in range(minutes):
             end = START_MS + (minute + 1) * MINUTE_MS
-            for _, row in (a for a in arrivals if a[0] == minute):
-                buffer.add(row, end + GRACE_MS)
-            column = np.empty(len(rows := buffer.close(end)), dtype=object)
-            column[:] = rows
-            self.agent.receive(Batch(Topic.OBSERVATIONS, "", end, {"row": column}))
+            rows = [row for m, row in arrivals if m == minute]
+            buffer.add(ReadingTable.of(rows), end + GRACE_MS)
+            self.agent.receive(buffer.close(end))
             self.flows |= {b.time_ms: b.columns["flow_per_h"].tobytes() for b in self.agent.close(end)}
             if minute == cut:
                 state, self.agent = self.agent.snapshot(), FusionAgent(city, prior)
@@ -156,6 +154,6 @@ def test_a_city_without_areas_and_an_unknown_area_have_no_evidence(city: City, p
     bare = dataclasses.replace(city, sensors=tuple(s for s in city.sensors if s.polygon is None))
     assert Areas(bare, [Mode.CAR], city.network.midpoints()).evidence(START_MS) == []
     areas = Areas(city, [Mode.CAR], city.network.midpoints())
-    assert areas.number_of(seen("W9", 0, 1.0)) == -1
-    assert areas.number_of(dataclasses.replace(seen("W1", 0, 1.0), source=Source.TELECOM)) == -1
+    rows = [seen("W9", 0, 1.0), dataclasses.replace(seen("W1", 0, 1.0), source=Source.TELECOM)]
+    assert areas.numbers_of(readings_batch(rows, START_MS)).tolist() == [-1, -1]
     assert FusionAgent(city, prior).areas() == []

@@ -22,7 +22,7 @@ from kernels.prior import Prior
 from streams.clock import step_end
 from streams.codec import pack_state, unpack_state
 from streams.observation import Observation, Source, observation_from, time_ms
-from streams.topics import Batch, Topic
+from streams.readings import readings_batch
 from studies.prior import prepare_prior
 from tests.toy import SENSORS, START, write_toy_city
 
@@ -200,9 +200,7 @@ def test_a_city_names_the_counter_in_its_evidence_its_tile_and_an_alarm(city: Ci
             )
             for name, _, _ in SENSORS
         ]  # fmt: skip
-        column = np.empty(len(rows), dtype=object)
-        column[:] = rows
-        agent.receive(Batch(Topic.OBSERVATIONS, "", end, {"row": column}))
+        agent.receive(readings_batch(rows, end))
         batches = agent.close(end)
         if minute == 39:
             (before,) = agent.evidence(city.segment_ids.index("h30"))
@@ -258,9 +256,7 @@ def test_faults_of_real_loops_are_named_within_ten_minutes_and_hardly_any_other(
         (car,) = (fusion for fusion in agent.modes() if fusion.counters.mode is Mode.CAR)
         for end in range(time_ms("2022-11-23T06:01:00Z"), end_ms + 1, MINUTE_MS):
             rows = sorted((broken(o) for o in steps.get(end, [])), key=lambda o: o.order)
-            column = np.empty(len(rows), dtype=object)
-            column[:] = rows
-            agent.receive(Batch(Topic.OBSERVATIONS, "", end, {"row": column}))
+            agent.receive(readings_batch(rows, end))
             agent.warm_up(end)
             for row in np.flatnonzero(car.faults.fault):
                 sensor = car.counters.sensors[row].id

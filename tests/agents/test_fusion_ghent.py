@@ -20,7 +20,7 @@ from kernels.prior import Prior
 from kernels.profile import day_profile
 from kernels.scores import geh, wape
 from streams.observation import Observation, observation_from, time_ms
-from streams.topics import Batch, Topic
+from streams.readings import readings_batch
 from studies.prior import prepare_prior
 
 FROM, TO = "2022-11-23T06:30:00Z", "2022-11-23T07:15:00Z"  # 07:30 to 08:15 in Ghent
@@ -54,9 +54,7 @@ def outcome() -> Outcome:
         steps = read_steps()
         for end_ms in range(time_ms(FROM) + MINUTE_MS, time_ms(TO) + 1, MINUTE_MS):
             rows = sorted(steps[end_ms], key=lambda o: o.order)
-            column = np.empty(len(rows), dtype=object)
-            column[:] = rows
-            agent.receive(Batch(Topic.OBSERVATIONS, "", end_ms, {"row": column}))
+            agent.receive(readings_batch(rows, end_ms))
             published = agent.close(end_ms)
     columns, unsensored = {}, {}
     for mode in MODES:

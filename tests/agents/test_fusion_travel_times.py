@@ -21,8 +21,9 @@ from kernels.speed import JAM_PER_KM, FundamentalDiagram
 from streams.clock import GRACE_MS
 from streams.codec import pack_state, unpack_state
 from streams.observation import Observation, Source
+from streams.readings import ReadingTable, readings_batch
 from streams.steps import StepBuffer
-from streams.topics import Batch, Topic
+from streams.topics import Batch
 from studies.prior import prepare_prior
 from tests.toy import START, write_toy_city
 
@@ -64,9 +65,10 @@ def reading(
 
 
 def add(times: TravelTimes, *readings: Observation) -> None:
-    rows = [r for r in readings if times.number_of(r) >= 0]
+    numbers = times.numbers_of(readings_batch(readings, START_MS))
+    rows = [r for r, number in zip(readings, numbers, strict=True) if number >= 0]
     times.add(
-        np.array([times.number_of(r) for r in rows], dtype=np.int64),
+        numbers[numbers >= 0],
         np.array([r.vehicles for r in rows]),
         np.array([r.travel_time_s for r in rows]),
         np.array([r.end_ms for r in rows], dtype=np.int64),
@@ -212,11 +214,8 @@ def play(
     published: dict[int, Batch] = {}
     for minute in range(20):
         end = START_MS + (minute + 1) * MINUTE_MS
-        for _, row in (a for a in arrivals if a[0] == minute):
-            buffer.add(row, end + GRACE_MS)
-        column = np.empty(len(rows := buffer.close(end)), dtype=object)
-        column[:] = rows
-        agent.receive(Batch(Topic.OBSERVATIONS, "", end, {"row": column}))
+        buffer.add(ReadingTable.of([row for m, row in arrivals if m == minute]), end + GRACE_MS)
+        agent.receive(buffer.close(end))
         published |= {batch.time_ms: batch for batch in agent.close(end)}
         if minute == cut:
             state, agent = agent.snapshot(), FusionAgent(city, prior)
@@ -261,5 +260,5 @@ def test_published_speed_density_and_flow_of_a_slow_way_agree(city: City, prior:
 
 def test_pair_readings_are_rows_of_their_own_kind(city: City, prior: Prior) -> None:
     agent = FusionAgent(city, prior)
-    (row,) = agent._read([reading(), reading("A1", "A9")])
+    (row,) = agent._read(readings_batch([reading(), reading("A1", "A9")], START_MS))
     assert (row["mode"], row["count"], row["travel_time_s"]) == (PAIR, 99.0, 2 * FREE_S)

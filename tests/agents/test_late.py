@@ -22,8 +22,9 @@ from kernels.prior import Prior
 from streams.clock import GRACE_MS, LATE_WINDOW_MS
 from streams.codec import pack_state, unpack_state
 from streams.observation import Observation, Source
+from streams.readings import ReadingTable, readings_batch
 from streams.steps import StepBuffer
-from streams.topics import Batch, Topic
+from streams.topics import Batch
 from studies.prior import prepare_prior
 from tests.toy import SENSORS, START, write_toy_city
 
@@ -86,10 +87,7 @@ class Room:
 
     def close(self, minute: int) -> None:
         end = START_MS + (minute + 1) * MINUTE_MS
-        rows = self.buffer.close(end)
-        column = np.empty(len(rows), dtype=object)
-        column[:] = rows
-        self.agent.receive(Batch(Topic.OBSERVATIONS, "", end, {"row": column}))
+        self.agent.receive(self.buffer.close(end))
         batches = self.agent.close(end)
         self.n_batches.append(len(batches))
         for batch in batches:
@@ -99,8 +97,8 @@ class Room:
 
     def play(self, arrivals: Arrivals, first: int, end: int) -> Room:
         for minute in range(first, end):
-            for _, row in (a for a in arrivals if a[0] == minute):
-                self.buffer.add(row, START_MS + (minute + 1) * MINUTE_MS + GRACE_MS)
+            rows = [row for m, row in arrivals if m == minute]
+            self.buffer.add(ReadingTable.of(rows), START_MS + (minute + 1) * MINUTE_MS + GRACE_MS)
             self.close(minute)
         return self
 
@@ -164,7 +162,7 @@ def test_a_reading_two_hours_late_still_corrects_its_step(city: City, prior: Pri
     last = LATE_WINDOW_MS // MINUTE_MS + 2
     in_order = Room(city, prior).play(rows, 0, last + 6)
     behind = Room(city, prior).play(others, 0, last)
-    behind.buffer.add(late, START_MS + 3 * MINUTE_MS + LATE_WINDOW_MS)
+    behind.buffer.add(ReadingTable.of([late]), START_MS + 3 * MINUTE_MS + LATE_WINDOW_MS)
     behind.play([], last, last + 6)
     assert same(in_order, behind)
 
@@ -217,9 +215,7 @@ def test_late_readings_of_warm_up_steps_publish_none_of_them(city: City, prior: 
             end = START_MS + (minute + 1) * MINUTE_MS
             now = [row for m, row in rows if m == minute and not (held_back and row in late)]
             now = [*late, *now] if held_back and minute == 12 else now
-            column = np.empty(len(now), dtype=object)
-            column[:] = now
-            agent.receive(Batch(Topic.OBSERVATIONS, "", end, {"row": column}))
+            agent.receive(readings_batch(now, end))
             if minute < 10:
                 agent.warm_up(end)
             else:
@@ -247,9 +243,7 @@ def weather(version: int, *, minute: int = 0, wind_m_s: float = 3.0, event: str 
         Source.WEATHER, "M1", end - 3_600_000, end, end + version, wind_speed_m_s=wind_m_s,
         wind_from_deg=90.0, temperature_c=wind_m_s, event_id=event,
     )  # fmt: skip
-    column = np.empty(1, dtype=object)
-    column[:] = [row]
-    return Batch(Topic.OBSERVATIONS, "", end, {"row": column})
+    return readings_batch([row], end)
 
 
 def test_of_weather_the_newest_hour_holds_in_its_last_version_whenever_it_arrives(city: City) -> None:

@@ -15,6 +15,7 @@ from dashboards.layers import LAYERS
 from dashboards.raster import FieldScene, RoadScene
 from kernels.network import Mode
 from streams.observation import Observation, Source
+from streams.readings import readings_batch
 from streams.topics import Batch, Topic
 from tests.dashboards.town import (
     NO_PEOPLE_OF_DAY,
@@ -39,9 +40,7 @@ def city(tmp_path: Path) -> City:
 
 
 def observations(*rows: Observation) -> Batch:
-    column = np.empty(len(rows), dtype=object)
-    column[:] = rows
-    return Batch(Topic.OBSERVATIONS, "", START_MS, {"row": column})
+    return readings_batch(rows, START_MS)
 
 
 def reading(
