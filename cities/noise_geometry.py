@@ -91,11 +91,11 @@ def read_noise_geometry(city: City, ground_factor: float) -> NoiseGeometry:
     CityError
         Naming the object or file that cannot be used.
     """
-    origin, shape = _cells(city)
+    origin, shape = cell_grid(city)
     findings: list[str] = []
     footprints, heights, n_derived, n_repaired = _buildings(city, findings)
     lines, line_heights = _barriers(city)
-    ground = _terrain(city, origin, shape)
+    ground = ground_heights_m(city, origin, shape)
     g = _ground_factors(city, origin, shape, ground_factor)
 
     digest = [_digest(shapely.to_wkb(f), h) for f, h in zip(footprints, heights, strict=True)]
@@ -113,8 +113,11 @@ def read_noise_geometry(city: City, ground_factor: float) -> NoiseGeometry:
     )  # fmt: skip
 
 
-def _cells(city: City) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Origin and shape of the cells that cover receptors and roads, whatever stands there."""
+def cell_grid(city: City) -> tuple[tuple[float, float], tuple[int, int]]:
+    """Origin (x, y) [m] and shape (rows, columns) of the cells that cover receptors and roads.
+
+    They are of ``CELL_M``, and do not depend on what stands there.
+    """
     grid, xy = city.grid, city.network.vertex_xy
     low = np.minimum([grid.x_min, grid.y_min], xy.min(axis=0)) - MARGIN_M
     high = np.maximum(
@@ -299,7 +302,22 @@ def _sampled(
     return out[::-1]
 
 
-def _terrain(city: City, origin: tuple[float, float], shape: tuple[int, int]) -> NDArray[np.float32] | None:
+def ground_heights_m(
+    city: City, origin: tuple[float, float], shape: tuple[int, int]
+) -> NDArray[np.float32] | None:
+    """Heights of the terrain at the corners of cells, (rows + 1, columns + 1) [m]; None without terrain.tif.
+
+    Parameters
+    ----------
+    city : City
+    origin, shape
+        Of :func:`cell_grid`.
+
+    Raises
+    ------
+    CityError
+        When the file cannot be read, or has a gap between the receptors.
+    """
     path = city.folder / TERRAIN
     if not path.is_file():
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cities.noise_geometry import TERRAIN, _cells, _terrain
+from cities.noise_geometry import TERRAIN, cell_grid, ground_heights_m
 from cities.pack import City, CityError
 from kernels.cnossos import RoadCorrections, road_corrections, studded_share
 from kernels.cnossos_coefficients import EU_2015, EU_2021, NL_NATIONAL, CoefficientSet
@@ -180,8 +180,8 @@ def _rise_of_terrain_m(city: City) -> NDArray[np.float64] | None:
         return None
     from scipy.ndimage import map_coordinates
 
-    origin, shape = _cells(city)
-    height = _terrain(city, origin, shape)
+    origin, shape = cell_grid(city)
+    height = ground_heights_m(city, origin, shape)
     network = city.network
     first, last = network.vertex_start[:-1], network.vertex_start[1:] - 1
     ends = []
