@@ -148,6 +148,14 @@ def _parser() -> argparse.ArgumentParser:
     from cluster.commands import add_commands
 
     add_commands(commands, _command)
+    page = _command(commands, "dashboard", _dashboard, "the page of a region that workers run",
+                    "twinroom dashboard --cluster cluster.toml --region ghent")  # fmt: skip
+    page.add_argument("--cluster", type=Path, required=True, metavar="F", help="cluster.toml")
+    page.add_argument("--region", required=True, help="one of those in cluster.toml")
+    page.add_argument("--port", type=int, default=5006, help="of the page (default: 5006)")
+    page.add_argument("--address", default="127.0.0.1", help="of the page (default: 127.0.0.1)")
+    page.add_argument("--origin", action="append", default=[], metavar="HOST[:PORT]",
+                      help="under which a proxy serves the page; may be given several times")  # fmt: skip
 
     bench = _command(commands, "bench", _bench, "a benchmark, with the machine's limit of the same run",
                      "twinroom bench room --report room.json")  # fmt: skip
@@ -375,6 +383,43 @@ def _play_with_page(
     server.stop()
     if failures:
         raise failures[0]
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    from cities.pack import find_city, load_city
+    from dashboards.board import Board
+    from dashboards.feed_frames import FrameFeed
+    from dashboards.remote import RemoteControl
+    from dashboards.server import PortInUseError, make_server
+    from streams.cluster import read_cluster
+
+    cluster = read_cluster(options.cluster)
+    city = load_city(find_city(cluster.packs[cluster.partition_of(options.region)]))
+    board = Board(city)
+    feed = FrameFeed(cluster, options.region, board)
+    control = RemoteControl(cluster, options.region, city, board, feed)
+    try:
+        server = make_server(
+            city, board, control, port=options.port, address=options.address, origins=options.origin
+        )
+    except PortInUseError as error:
+        raise OptionError(str(error)) from error
+    server.start()
+    feed.start()
+    print(f"The dashboard of {city.title} is at http://{options.address}:{server.port} (Ctrl+C ends it).",
+          flush=True)  # fmt: skip
+
+    def end(*_: object) -> None:
+        server.io_loop.add_callback_from_signal(server.io_loop.stop)
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    server.io_loop.start()
+    feed.close()
+    server.stop()
+    server.room.close()
+    control.close()
+    return 0
 
 
 def _prepare(options: argparse.Namespace) -> int:

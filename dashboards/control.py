@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from agents.air import AirExplanation
@@ -31,8 +31,8 @@ class PlayerStatus(Protocol):
     def mode(self) -> str: ...
 
 
-class Control(Protocol):
-    """Actions of the operator, callable from any thread; all but the last three return at once."""
+class Transport(Protocol):
+    """Controls of a replay."""
 
     def play(self) -> None:
         """Let the clock run."""
@@ -43,17 +43,39 @@ class Control(Protocol):
     def set_speed(self, speed: float) -> None:
         """Event seconds in a wall second; infinity is as fast as it goes."""
 
+
+class Control(Protocol):
+    """Actions of the operator, callable from any thread; all but the last four return at once.
+
+    Attributes
+    ----------
+    transport : Transport or None
+        None where the clock is that of the world: the page then shows no controls of a replay.
+    """
+
+    @property
+    def transport(self) -> Transport | None: ...
+
     def acknowledge(self, alarm_key: str, who: str, note: str) -> None:
         """Record that someone has taken notice of an alarm."""
 
     def status(self) -> PlayerStatus:
         """Where the player is."""
 
-    def evidence(self, segment: int) -> Sequence[Evidence]:
-        """What the counters on a segment say."""
+    def notices(self) -> Sequence[str]:
+        """What stands between the operator and what the page shows: who does not answer, and since when."""
+
+    def refused(self) -> Mapping[str, str]:
+        """Why an alarm's acknowledgement was not taken, by its key."""
+
+    def health(self) -> Mapping[str, object]:
+        """What ``/health`` says beside steps and clock."""
 
     def faults(self) -> Sequence[SensorFault]:
         """Counters in doubt."""
+
+    def evidence(self, segment: int) -> Sequence[Evidence]:
+        """What the counters on a segment say. May wait for them: not for the page's loop."""
 
     def gains(self) -> Sequence[Gain]:
         """Gains of the counters that nobody calibrated. Takes up to 100 ms: not for the page's loop."""

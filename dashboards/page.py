@@ -134,18 +134,22 @@ class Session:
 
     def _send_clock(self, now_s: float) -> None:
         status = self._control.status()
-        clock = (status.now_ms, status.playing, status.speed, status.finished)
+        notices = list(self._control.notices())
+        clock = (status.now_ms, status.playing, status.speed, status.finished, notices)
         if clock == self._shown_clock and now_s - self._beat_at < BEAT_S:
             return
         self._shown_clock, self._beat_at = clock, now_s
-        state = self._clock.state(status) | {"beat": round(now_s, 1)}
+        has_transport = self._control.transport is not None
+        state = self._clock.state(status) | {
+            "beat": round(now_s, 1), "notices": notices, "has_transport": has_transport,
+        }  # fmt: skip
         self._clock_source.data = {"json": [orjson.dumps(state).decode()]}
 
     def _send_state(self) -> None:
         board = self._board
         wanted = (
             board.version, board.alarm_version, self._layer, self._averaging, self._segment, self._message,
-            self._is_explaining,
+            self._is_explaining, tuple(self._control.faults()), dict(self._control.refused()),
         )  # fmt: skip
         if wanted == self._shown_state:
             return
@@ -163,7 +167,7 @@ class Session:
     def _build_state(self, alarms: list[Alarm]) -> view.State:
         board, layer, day_hours = self._board, LAYERS[self._layer], self._board.day_hours()
         known = [a for a in NAMES if board.is_known(rolling.NOISE, a)]
-        figures = board.key_figures()
+        figures, refused = board.key_figures(), self._control.refused()
         street = None
         if self._segment >= 0:
             street = self._street_view.state(board.street(self._segment), board.hours_seen("no2", "1h"))
@@ -180,7 +184,7 @@ class Session:
             "feeds": view.feeds_state(board.feeds(), board.now_ms),
             "faults": self._why_view.faults(self._control.faults()),
             "figures": view.figures_state(board),
-            "alarms": [view.alarm_state(a, self._clock) for a in alarms],
+            "alarms": [view.alarm_state(a, self._clock, refused.get(a.key, "")) for a in alarms],
             "street": street,
             "is_explaining": self._is_explaining,
             "message": self._message,
@@ -324,9 +328,6 @@ class Session:
         return {
             "layer": self._set_layer,
             "averaging": self._set_averaging,
-            "play": lambda _: self._control.play(),
-            "pause": lambda _: self._control.pause(),
-            "speed": lambda v: self._control.set_speed(math.inf if v == "max" else float(v)),
             "acknowledge": lambda v: self._control.acknowledge(str(v["key"]), str(v["who"]), str(v["note"])),
             "goto": self._go_to,
             "select": self._go_to_street,
@@ -337,6 +338,17 @@ class Session:
             "pan": lambda v: self._map.pan(float(v[0]), float(v[1])),
             "home": lambda _: self._map.home(),
             "size": self._resize,
+            **self._transport_actions(),
+        }
+
+    def _transport_actions(self) -> dict[str, Callable[[Any], None]]:
+        transport = self._control.transport
+        if transport is None:
+            return {}
+        return {
+            "play": lambda _: transport.play(),
+            "pause": lambda _: transport.pause(),
+            "speed": lambda v: transport.set_speed(math.inf if v == "max" else float(v)),
         }
 
     def _resize(self, size: list[float]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,14 +30,9 @@ class RoomControl:
         if wall_s > 0:
             self._step_wall_s = wall_s
 
-    def play(self) -> None:
-        self._player.play()
-
-    def pause(self) -> None:
-        self._player.pause()
-
-    def set_speed(self, speed: float) -> None:
-        self._player.set_speed(speed)
+    @property
+    def transport(self) -> Player:
+        return self._player
 
     def acknowledge(self, alarm_key: str, who: str, note: str) -> None:
         """Acknowledge an alarm in the name of an operator."""
@@ -49,6 +44,17 @@ class RoomControl:
 
     def status(self) -> PlayerStatus:
         return replace(self._player.status(), step_wall_s=self._step_wall_s)
+
+    def notices(self) -> Sequence[str]:
+        """None: what the page shows is in its own process."""
+        return ()
+
+    def refused(self) -> Mapping[str, str]:
+        """None: an action reaches the engine at once."""
+        return {}
+
+    def health(self) -> Mapping[str, object]:
+        return {}
 
     def evidence(self, segment: int) -> Sequence[Evidence]:
         """Readings of the counters on a segment, and what fusion made of them."""

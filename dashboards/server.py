@@ -6,6 +6,7 @@ import errno
 import math
 import socket
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import bokeh
@@ -86,7 +87,8 @@ class Health(RequestHandler):
         self._board, self._control = board, control
 
     def get(self) -> None:
-        self.write({"steps": self._board.version, "now_ms": self._control.status().now_ms})
+        steps = {"steps": self._board.version, "now_ms": self._control.status().now_ms}
+        self.write(steps | dict(self._control.health()))
 
 
 def template_variables(city: City) -> dict[str, object]:
@@ -111,7 +113,13 @@ def template_variables(city: City) -> dict[str, object]:
 
 
 def make_server(
-    city: City, board: Board, control: Control, *, port: int = 5006, address: str = "127.0.0.1"
+    city: City,
+    board: Board,
+    control: Control,
+    *,
+    port: int = 5006,
+    address: str = "127.0.0.1",
+    origins: Sequence[str] = (),
 ) -> Server:
     """Server of the page at ``/ops`` (``/`` leads there), bound but not yet running.
 
@@ -121,6 +129,8 @@ def make_server(
     ----------
     port : int
         0 takes a free one; see ``server.port``.
+    origins : sequence of str
+        HOST or HOST:PORT under which a proxy serves the page.
 
     Raises
     ------
@@ -128,6 +138,8 @@ def make_server(
         When another program holds the port.
     """
     port = _checked_port(address, port)
+    # a browser names the port only where it is not the scheme's
+    named = [origin.removesuffix(":443").removesuffix(":80") for origin in origins]
     room = ControlRoom(city, board, control)
     application = Application(FunctionHandler(room.open))
     hosts = {address, "127.0.0.1", "localhost"}
@@ -135,7 +147,7 @@ def make_server(
         {"/ops": application},
         address=address,
         port=port,
-        allow_websocket_origin=[f"{host}:{port}" for host in sorted(hosts)],
+        allow_websocket_origin=[*(f"{host}:{port}" for host in sorted(hosts)), *named],
         extra_patterns=[
             (r"/assets/(.*)", StaticFileHandler, {"path": str(HERE / "static")}),
             (r"/health", Health, {"board": board, "control": control}),

@@ -79,6 +79,8 @@ class Clock:
         """Everything that runs with the clock."""
         span = max(1, status.end_ms - status.start_ms)
         now = status.now_ms
+        if now == 0:  # before the first step
+            return self._unknown(status)
         return {
             "mode": status.mode,
             "now_ms": now,
@@ -94,6 +96,14 @@ class Clock:
             "speed_text": speed_text(status.speed),
             "step_wall_s": status.step_wall_s,
         }
+
+    def _unknown(self, status: PlayerStatus) -> State:
+        times = dict.fromkeys(("date", "local", "utc", "start", "end"), UNKNOWN)
+        return {
+            "mode": status.mode, "now_ms": 0, **times, "fraction": 0.0, "playing": status.playing,
+            "finished": status.finished, "speed": status.speed, "speed_text": speed_text(status.speed),
+            "step_wall_s": status.step_wall_s,
+        }  # fmt: skip
 
 
 def legend_state(
@@ -130,8 +140,8 @@ def legend_state(
     }
 
 
-def alarm_state(alarm: Alarm, clock: Clock) -> State:
-    """One line of the alarm list."""
+def alarm_state(alarm: Alarm, clock: Clock, refused: str = "") -> State:
+    """One line of the alarm list; ``refused`` is why its acknowledgement was not taken."""
     shape, letter = SHAPES[alarm.rank]
     detail = ""
     if math.isfinite(alarm.value) and alarm.unit != "fault":  # a fault is there or not: nothing to measure
@@ -157,6 +167,7 @@ def alarm_state(alarm: Alarm, clock: Clock) -> State:
         "action": alarm.action,
         "is_active": alarm.is_active,
         "can_acknowledge": alarm.is_unacknowledged,
+        "refused": refused if alarm.is_unacknowledged else "",
         "has_place": math.isfinite(alarm.x) and math.isfinite(alarm.y),
     }
 

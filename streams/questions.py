@@ -82,6 +82,9 @@ class Questions:
         """
         key, last, tried = self._cluster.key("questions", region), from_id, 0
         while True:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # a cancellation that met an answer of Redis is lost
+                raise asyncio.CancelledError
             try:
                 if last is None:
                     last = f"{max(0, await self._now_ms() - STALE_MS)}-0"

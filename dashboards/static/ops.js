@@ -39,6 +39,9 @@
     room.clock = clock;
     room.heard = performance.now();
     setText("mode", clock.mode);
+    document.body.classList.toggle("live", !clock.has_transport);
+    for (const part of document.querySelectorAll("[data-replay]")) part.hidden = !clock.has_transport;
+    setText("notices", clock.notices.join(" · "));
     setText("date", clock.date);
     setText("local", clock.local);
     setText("utc", clock.utc);
@@ -193,6 +196,7 @@
     const buttons = element("div", "buttons", null,
       element("span", "line", [alarm.since, cleared, alarm.who].filter(Boolean).join(" · ")));
     if (alarm.action && alarm.is_active) made.append(element("div", "line", `Do: ${alarm.action}`));
+    if (alarm.refused) made.append(element("div", "line refused", alarm.refused));
     if (alarm.can_acknowledge) {
       const button = element("button", "acknowledge", "Acknowledge");
       button.setAttribute("aria-label", `Acknowledge: ${alarm.title}`);
@@ -411,12 +415,12 @@
 
   // ---- what the operator does ----
   function stepSpeed(by) {
-    if (!room.clock) return;
+    if (!room.clock || !room.clock.has_transport) return;
     const at = SPEEDS.indexOf(room.clock.speed);
     const next = SPEEDS[Math.min(SPEEDS.length - 1, Math.max(0, (at < 0 ? 2 : at) + by))];
     send("speed", next);
   }
-  const togglePlay = () => { if (room.clock && !room.clock.finished) send(room.clock.playing ? "pause" : "play"); };
+  const togglePlay = () => { if (room.clock && room.clock.has_transport && !room.clock.finished) send(room.clock.playing ? "pause" : "play"); };
   const toggleAveraging = () => room.state && send("averaging", room.state.next_averaging);
   function acknowledgeFirst() {
     const alarm = room.state && room.state.alarms.find((a) => a.can_acknowledge);

@@ -41,7 +41,7 @@ class Room:
 
 
 @contextmanager
-def serving(city: City, board: Board, control: Control) -> Iterator[Any]:
+def serving(city: City, board: Board, control: Control, origins: tuple[str, ...] = ()) -> Iterator[Any]:
     """A server of the page on a free port, in a thread of its own."""
     ready = threading.Event()
     made: list[Any] = []
@@ -49,7 +49,7 @@ def serving(city: City, board: Board, control: Control) -> Iterator[Any]:
     def serve() -> None:
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
-        server = make_server(city, board, control, port=0)
+        server = make_server(city, board, control, port=0, origins=origins)
         made.append(server)
         server.start()
         server.io_loop.add_callback(ready.set)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import http.client
+import json
 import socket
 import time
 import urllib.request
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from bokeh.client import pull_session
+from bokeh.util.token import generate_jwt_token, generate_session_id
 
 from dashboards.server import PortInUseError, make_server
-from tests.dashboards.conftest import Room
+from tests.dashboards.conftest import Room, serving
 from tests.dashboards.town import NotingControl, full_board, make_town
 
 N_VISITS = 50
@@ -78,3 +80,32 @@ def test_visitors_that_leave_leave_nothing_behind(room: Room) -> None:
 
     assert wait_until(is_forgotten)
     assert room.control.now.playing
+
+
+def test_health_says_steps_and_what_the_control_adds(room: Room) -> None:
+    with urllib.request.urlopen(f"{room.address}/health") as answer:
+        told = json.load(answer)
+    assert told["steps"] == 1
+    assert told["frame_age_s"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://room.example", 101), ("https://other.example", 403)]
+)
+def test_a_page_behind_a_proxy_is_known_by_its_origin(tmp_path: Path, origin: str, status: int) -> None:
+    city = make_town(tmp_path / "town")
+    with serving(city, full_board(city), NotingControl(), origins=("room.example:443",)) as server:
+        token = generate_session_id(signed=False)
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:
+            connection.putrequest("GET", "/ops/ws")
+            for name, value in (
+                ("Origin", origin),
+                ("Connection", "Upgrade"),
+                ("Upgrade", "websocket"),
+                ("Sec-WebSocket-Version", "13"),
+                ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                ("Sec-WebSocket-Protocol", f"bokeh, {generate_jwt_token(token, signed=False)}"),
+            ):
+                connection.putheader(name, value)
+            connection.endheaders()
+            assert connection.getresponse().status == status

@@ -106,10 +106,25 @@ class NotingControl:
         self.now = Status()
         self.acknowledged: list[tuple[str, str, str]] = []
         self.in_fault: list[SensorFault] = []
+        self.told: list[str] = []
+        self.not_taken: dict[str, str] = {}
         self.flows = {(Mode.CAR, 0): 400.0, (Mode.CAR, 1): 200.0}
         self.explained: list[tuple[int, Direction, Mode]] = []
         self.air = {"no2": NO2_ORIGIN, "pm25": PM25_ORIGIN}
         self.air_explained: list[tuple[int, str, str]] = []
+
+    @property
+    def transport(self) -> NotingControl:
+        return self
+
+    def notices(self) -> Sequence[str]:
+        return self.told
+
+    def refused(self) -> Mapping[str, str]:
+        return self.not_taken
+
+    def health(self) -> Mapping[str, object]:
+        return {"frame_age_s": 1.5}
 
     def play(self) -> None:
         self.now = replace(self.now, playing=True)
