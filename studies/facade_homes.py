@@ -9,13 +9,12 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from cities.importers.osm_tags import UNKNOWN_HEIGHT_M
+from cities.importers.osm_tags import RESIDENTIAL, UNKNOWN_HEIGHT_M
 from cities.noise_geometry import BUILDINGS
 from cities.pack import City, CityError, read_features
 from kernels.facades import FacadeReceptors, facade_points
 from kernels.receptors import TILE, ReceptorGrid
 
-RESIDENTIAL = "residential"
 STOREY_M = 3.0  # people are spread by floor area, for which only its proportions matter
 _STRIP_M = 150.0  # homes come strip by strip, each from south to north: a segment then has few, long runs
 _SMALLEST_M2 = 1e-4  # as in cities.noise_geometry, which leaves smaller buildings out

@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 
 from cities.importers.findings import Findings
-from cities.importers.osm_tags import building_height_m
+from cities.importers.osm_tags import building_height_m, building_use
 from cities.importers.streets import positive_number
 from cities.pack import degrees_fault, read_features
 
@@ -19,25 +19,29 @@ DECIMALS = 7  # of a degree: 1 cm
 
 @dataclass(frozen=True, slots=True)
 class Building:
-    """One outline [deg] with holes, and a height [m] that was given or derived."""
+    """One outline [deg] with holes, a height [m] that was given or derived, and its use if it is known."""
 
     id: str
     rings: tuple[tuple[tuple[float, float], ...], ...]
     height_m: float
     is_derived: bool
+    use: str | None = None
 
     def feature(self) -> dict[str, Any]:
         """Feature of buildings.geojson."""
+        use = {} if self.use is None else {"use": self.use}
         derived = {"derived": ["height_m"]} if self.is_derived else {}
         return {
             "type": "Feature",
-            "properties": {"id": self.id, "height_m": round(self.height_m, 2), **derived},
+            "properties": {"id": self.id, "height_m": round(self.height_m, 2), **use, **derived},
             "geometry": {"type": "Polygon", "coordinates": self.rings},
         }
 
 
 def read_buildings(content: bytes, name: str, findings: Findings) -> list[Building]:
     """Buildings of a file: ``height_m``, else ``height``, else levels of 3 m, else 9 m.
+
+    The ``use`` is kept as it is, or follows from OpenStreetMap's ``building``; one that is no text is noted.
 
     Raises
     ------
@@ -53,9 +57,15 @@ def read_buildings(content: bytes, name: str, findings: Findings) -> list[Buildi
             findings.leave_out("building", identifier, fault)
             continue
         height, is_derived = _height_m(p)
+        use = p.get("use")
+        if use is not None and not isinstance(use, str):
+            findings.note("building", identifier, f"use: got {use!r}, expected a text; taken as not told")
+            use = None
+        elif use is None:
+            use = building_use({"building": str(p.get("building"))})
         for part, rings in enumerate(polygons, start=1):
             own = identifier if len(polygons) == 1 else f"{identifier}.{part}"
-            made.append(Building(own, rings, height, is_derived))
+            made.append(Building(own, rings, height, is_derived, use))
     return made
 
 

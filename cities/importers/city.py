@@ -18,6 +18,7 @@ from cities.importers.buildings import Building, read_buildings
 from cities.importers.findings import Findings
 from cities.importers.geojson_streets import check_area, read_streets
 from cities.importers.openstreetmap import is_openstreetmap, read_osm_buildings, read_osm_streets
+from cities.importers.osm_tags import RESIDENTIAL
 from cities.importers.sensors import SensorImport, read_sensors
 from cities.importers.settings import (
     Named,
@@ -222,6 +223,8 @@ def _report(
         "buildings": {
             "imported": len(buildings),
             "derived_height_share": round(derived_heights / len(buildings), 4) if buildings else None,
+            "residential": sum(b.use == RESIDENTIAL for b in buildings),
+            "use_unknown": sum(b.use is None for b in buildings),
             **found("building"),
         },
     }
@@ -243,10 +246,12 @@ def _lines(report: Mapping[str, Any], findings: Findings) -> list[str]:
         f"  derived, of the streets for motor traffic: {shares or 'nothing'}",
         f"receptors: {network['receptors']}; CRS {report['crs']}; time zone {report['timezone']}",
     ]
-    if report["buildings"]["imported"]:
+    buildings = report["buildings"]
+    if buildings["imported"]:
         lines.append(
-            f"buildings: {report['buildings']['imported']}, "
-            f"{report['buildings']['derived_height_share']:.0%} with a derived height"
+            f"buildings: {buildings['imported']}, "
+            f"{buildings['derived_height_share']:.0%} with a derived height; "
+            f"{buildings['residential']} residential, {buildings['use_unknown']} of unknown use"
         )
     lines.append(f"sensors: {sensors['imported']} imported, {len(sensors['matched'])} of them map-matched")
     lines += [

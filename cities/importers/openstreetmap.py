@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cities.importers.buildings import DECIMALS, Building
 from cities.importers.findings import Findings
-from cities.importers.osm_tags import building_height_m, is_roundabout, street_properties
+from cities.importers.osm_tags import building_height_m, building_use, is_roundabout, street_properties
 from cities.importers.streets import Street
 from cities.pack import CityError
 
@@ -170,7 +170,7 @@ def read_osm_buildings(path: Path, findings: Findings) -> list[Building]:
                 continue
             identifier = f"{'w' if thing.from_way() else 'r'}{thing.orig_id()}"
             seen.add(identifier)
-            made += _outlines(thing, identifier, *building_height_m(tags))
+            made += _outlines(thing, identifier, *building_height_m(tags), building_use(tags))
     except (RuntimeError, OSError) as error:
         raise CityError(f"{path}: cannot be read as OpenStreetMap data: {error}") from error
     for identifier in sorted(drawn - seen):
@@ -180,7 +180,9 @@ def read_osm_buildings(path: Path, findings: Findings) -> list[Building]:
     return made
 
 
-def _outlines(area: Any, identifier: str, height_m: float, is_derived: bool) -> list[Building]:
+def _outlines(
+    area: Any, identifier: str, height_m: float, is_derived: bool, use: str | None
+) -> list[Building]:
     outers = list(area.outer_rings())
     made = []
     for number, outer in enumerate(outers, start=1):
@@ -189,7 +191,7 @@ def _outlines(area: Any, identifier: str, height_m: float, is_derived: bool) -> 
             tuple((round(n.lon, DECIMALS), round(n.lat, DECIMALS)) for n in ring)
             for ring in (outer, *area.inner_rings(outer))
         )
-        made.append(Building(own, rings, height_m, is_derived))
+        made.append(Building(own, rings, height_m, is_derived, use))
     return made
 
 

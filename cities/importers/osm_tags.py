@@ -13,6 +13,7 @@ DEFAULTS = BUNDLED / "defaults"
 _TABLES: dict[str, Any] = tomllib.loads((DEFAULTS / "openstreetmap.toml").read_text(encoding="utf-8"))
 HIGHWAYS: Mapping[str, Mapping[str, Any]] = _TABLES["highway"]
 SURFACES: Mapping[str, str] = _TABLES["surface"]
+RESIDENTIAL, OTHER_USE = "residential", "other"
 KMH_PER_MPH = 1.609344
 KMH_PER_KNOT = 1.852
 M_PER_FOOT = 0.3048
@@ -160,6 +161,17 @@ def lanes_per_direction(tags: Tags, *, is_one_way: bool) -> float | None:
 def _count(text: str) -> float | None:
     number = re.fullmatch(r"\d+(?:\.\d+)?", text.strip())
     return float(text) if number and float(text) > 0 else None
+
+
+def building_use(tags: Tags) -> str | None:
+    """Whether people live in a building: "residential", "other", or None where its tag does not tell.
+
+    Of several values (``retail;apartments``) one that is residential is enough, and "other" takes them all.
+    """
+    values = [value.strip() for value in tags.get("building", "").split(";")]
+    if any(value in _TABLES["building"]["residential"] for value in values):
+        return RESIDENTIAL
+    return OTHER_USE if all(value in _TABLES["building"]["other"] for value in values) else None
 
 
 def building_height_m(tags: Tags) -> tuple[float, bool]:

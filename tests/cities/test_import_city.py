@@ -348,6 +348,34 @@ def test_buildings_get_heights_that_say_where_they_come_from(tmp_path: Path) -> 
     assert "not a plain outline" in left_out(made, "buildings")["5"]
 
 
+def test_the_use_of_a_building_is_taken_over_or_read_from_its_tag(tmp_path: Path) -> None:
+    ring = [[10.0, 50.0], [10.0001, 50.0], [10.0001, 50.0001], [10.0, 50.0]]
+    given: list[dict[str, Any]] = [
+        {"use": "residential", "building": "garage"}, {"use": "museum"}, {"building": "house"}, {"use": 3}, {},
+    ]  # fmt: skip
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"id": k, **p},
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+        }
+        for k, p in enumerate(given, start=1)
+    ]
+    made = imported(tmp_path, town(), buildings=write(tmp_path / "b.geojson", features))
+    told = json.loads((tmp_path / "pack" / "buildings.geojson").read_text())["features"]
+    assert [f["properties"].get("use", "-") for f in told] == [
+        "residential",
+        "museum",
+        "residential",
+        "-",
+        "-",
+    ]
+    assert made.report["buildings"]["notes"] == [
+        {"id": "4", "reason": "use: got 3, expected a text; taken as not told"}
+    ]
+    assert any(line.endswith("2 residential, 2 of unknown use") for line in made.lines)
+
+
 def test_importing_again_replaces_what_an_import_made_and_nothing_else(tmp_path: Path) -> None:
     sensors = [{"type": "Feature", "properties": {"id": "M", "source": "weather"}, "geometry": {"type": "Point", "coordinates": [10.0, 50.0]}}]  # fmt: skip
     imported(tmp_path, town(), sensors=write(tmp_path / "s.geojson", sensors))

@@ -10,6 +10,7 @@ import pytest
 from cities.importers.city import Imported, Source, import_city
 from cities.importers.osm_tags import (
     building_height_m,
+    building_use,
     gradient_percent,
     lanes_per_direction,
     speed_limit_kmh,
@@ -247,6 +248,18 @@ def test_heights_are_given_or_from_levels_or_nine_metres(
     assert derived is is_derived
 
 
+@pytest.mark.parametrize(
+    ("value", "use"),
+    [
+        ("apartments", "residential"), ("house", "residential"), ("dormitory", "residential"),
+        ("retail;apartments", "residential"), ("garages", "other"), ("school", "other"), ("hotel", "other"),
+        ("retail; office", "other"), ("yes", None), ("yes;retail", None), ("chalet of ours", None), ("", None),
+    ],
+)  # fmt: skip
+def test_the_use_of_a_building_is_what_its_tag_says_it_was_built_for(value: str, use: str | None) -> None:
+    assert building_use({"building": value}) == use
+
+
 def test_what_tags_do_not_tell_is_marked_derived(tmp_path: Path) -> None:
     imported(
         tmp_path,
@@ -283,6 +296,8 @@ def test_buildings_come_from_ways_and_relations_with_their_courtyards(tmp_path: 
             202: ([15, 16, 17, 15], {}),
             203: ([6, 7, 8], {"building": "house"}),
             204: ([6, 7, 8, 6], {"building": "no"}),
+            205: ([6, 7, 8, 6], {"building": "garage", "height": "3"}),
+            206: ([6, 7, 8, 6], {"building": "detached", "height": "7"}),
         },
         relation,
     )
@@ -292,7 +307,12 @@ def test_buildings_come_from_ways_and_relations_with_their_courtyards(tmp_path: 
     } == {
         "w200": (20.0, None),
         "r300": (18.0, ["height_m"]),
+        "w205": (3.0, None),
+        "w206": (7.0, None),
     }
+    use = {f["properties"]["id"]: f["properties"].get("use", "not there") for f in told}
+    assert use == {"w200": "not there", "r300": "not there", "w205": "other", "w206": "residential"}
+    assert (made.report["buildings"]["residential"], made.report["buildings"]["use_unknown"]) == (1, 2)
     assert [len(f["geometry"]["coordinates"]) for f in told if f["properties"]["id"] == "r300"] == [2]
     assert [row["id"] for row in made.report["buildings"]["left_out"]] == ["r301", "w203"]
 
