@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator
 
 from streams.cluster import Cluster
 from streams.kafka import new_producer
-from streams.messages import JSON_LINES, Record, rows_record, tick_record
+from streams.messages import Record, rows_record, tick_record
+from streams.observation import Observation
+from streams.readings import ReadingTable
 from streams.recording import ClockRow, Recording
 from streams.topics import Topic
+from streams.wire import ARROW, EVENT, encode_readings
 
 
 async def play_into(
@@ -63,25 +66,32 @@ async def play_into(
 def records_of(recording: Recording, region: str, batch_rows: int) -> list[tuple[int, Record]]:
     """Records of a recording, each with the time of its own or the last tick [ms]; 0 before the first."""
     found: list[tuple[int, Record]] = []
-    lines: list[bytes] = []
+    rows: list[Observation] = []
     clock_ms = number = 0
 
+    def send(raw: bytes, content_type: str) -> None:
+        nonlocal number
+        found.append((clock_ms, rows_record(raw, content_type, region, number, recording.content_hash)))
+        number += 1
+
     def flush() -> None:
-        nonlocal lines, number
-        if lines:
-            record = rows_record(b"\n".join(lines), JSON_LINES, region, number, recording.content_hash)
-            found.append((clock_ms, record))
-            lines, number = [], number + 1
+        nonlocal rows
+        if rows:
+            send(encode_readings(ReadingTable.of(rows), ARROW), ARROW)
+            rows = []
 
     for offset, item in recording.items():
         if isinstance(item, ClockRow):
             flush()
             clock_ms = item.time_ms
             found.append((clock_ms, tick_record(clock_ms, region, recording.content_hash)))
-        elif offset <= len(recording.lines) and recording.lines[offset - 1].strip():
-            lines.append(recording.lines[offset - 1])
-            if len(lines) >= batch_rows:
+        elif isinstance(item, Observation):
+            rows.append(item)
+            if len(rows) >= batch_rows:
                 flush()
+        elif offset <= len(recording.lines):  # a line that cannot be read: the workers tell why
+            flush()
+            send(recording.lines[offset - 1], EVENT)
     flush()
     return found
 

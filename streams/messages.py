@@ -14,13 +14,11 @@ import orjson
 from streams.arrow_batches import decode_arrow, encode_arrow
 from streams.codec import CodecError, decode_batch, encode_batch
 from streams.topics import VERSION, Batch, Topic
+from streams.wire import ARROW, COLUMNS, EVENT
 
-JSON = "application/json"
-JSON_LINES = "application/x-ndjson"
-ARROW = "application/vnd.apache.arrow.stream"
-BULK = frozenset(
-    (Topic.DENSITIES, Topic.EMISSIONS, Topic.FIELDS)
-)  # as Arrow; the rest is small, and JSON is open to all
+JSON = EVENT
+# As Arrow; the rest is small and goes as JSON, open to all.
+BULK = frozenset((Topic.OBSERVATIONS, Topic.DENSITIES, Topic.EMISSIONS, Topic.FIELDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Readings as they came, not yet looked at."""
+    """Readings as they came, not yet looked at: an event as JSON, or columns (:mod:`streams.wire`)."""
 
     content_type: str
     raw: bytes
@@ -112,9 +110,9 @@ def read_message(value: bytes | None, headers: Iterable[tuple[str, bytes]] | Non
     if value is None:
         raise CodecError("value: is empty")
     if kind == _kind("rows"):
-        if content_type not in (JSON, JSON_LINES, ARROW):
+        if content_type not in (EVENT, COLUMNS, ARROW):
             raise CodecError(
-                f"content-type: got {content_type!r}, expected one of {JSON}, {JSON_LINES}, {ARROW}"
+                f"content-type: got {content_type!r}, expected one of {EVENT}, {COLUMNS}, {ARROW}"
             )
         return Rows(content_type, value)
     if kind == _kind("clock"):

@@ -84,6 +84,11 @@ class StepBuffer:
         self._settle()
         return Intake(*self._counts[:4].tolist())
 
+    @property
+    def n_rows(self) -> int:
+        """Readings accepted, repeated or revised so far, of those that have been looked at."""
+        return int(self._counts[:3].sum())
+
     def add(self, table: ReadingTable, clock_ms: int | None = None) -> None:
         """Take in readings while the source's clock stands at ``clock_ms``.
 

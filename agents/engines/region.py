@@ -20,9 +20,7 @@ from streams.bus import Bus
 from streams.clock import STEP_MS, last_closed
 from streams.deadletter import DeadLetter, dead_letter_batches
 from streams.messages import Mark, Message, Output, Rows, Tick
-from streams.observation import Observation, time_text
-from streams.readings import ReadingTable
-from streams.recording import ClockRow, parse_line
+from streams.observation import time_text
 from streams.steps import StepBuffer
 from streams.topics import Batch, Topic
 
@@ -70,7 +68,8 @@ class RegionEngine:
         self._upstream = {source: _Upstream() for source in inputs_of([agent.name for agent in agents])}
         self._letters: list[DeadLetter] = []
         self._clock_ms = self.step_ms = 0
-        self.rows = self.steps = self.dead_letters = 0
+        self.steps = self.dead_letters = 0
+        self.readings: list[Batch] = []  # of the steps that closed while the last message was taken in
         self.changes = 0  # rises when an agent's state may have changed
         self._bus = Bus()
         self._outputs: list[Output | Mark] = []
@@ -85,7 +84,7 @@ class RegionEngine:
         HoleError
             When a step of an upstream agent is missing.
         """
-        self._outputs = []
+        self._outputs, self.readings = [], []
         if isinstance(message, Rows):
             self._receive_rows(message)
         elif isinstance(message, Tick):
@@ -98,30 +97,24 @@ class RegionEngine:
             self._receive_batch(message)
         return self._outputs
 
+    @property
+    def rows(self) -> int:
+        """Readings looked at so far."""
+        return self._buffer.n_rows
+
+    @property
+    def tells_readings(self) -> bool:
+        """Whether dashboards hear from this group what the feeds said."""
+        return INTAKE in self._mine
+
     def refuse(self, raw: bytes, field: str, reason: str, source: str) -> None:
         """Make a dead letter of a message that cannot be used; it is published with the next step."""
         self._letters.append(DeadLetter(raw[:500].decode("utf-8", "replace"), reason, field, source))
         self.dead_letters += 1
 
     def _receive_rows(self, message: Rows) -> None:
-        readings: list[Observation] = []
-        for raw in message.raw.split(b"\n"):
-            if not raw.strip():
-                continue
-            row = parse_line(raw, -1)
-            if isinstance(row, ClockRow):
-                self._receive_readings(readings)
-                readings = []
-                self._receive_tick(row.time_ms)
-            elif isinstance(row, DeadLetter):
-                self._letters.append(row)
-            else:
-                readings.append(row)
-        self._receive_readings(readings)
-
-    def _receive_readings(self, readings: list[Observation]) -> None:
-        self.rows += len(readings)
-        self._buffer.add(ReadingTable.of(readings), self._clock_ms or None)
+        """Readings wait in the buffer as they came, and are looked at many together."""
+        self._buffer.add_message(message.raw, message.content_type, self._clock_ms or None)
 
     def _receive_tick(self, clock_ms: int) -> None:
         if clock_ms <= self._clock_ms:
@@ -174,9 +167,12 @@ class RegionEngine:
         self.steps += 1
         self.changes += 1
         batch = self._buffer.close(end_ms)
-        self._letters += self._buffer.take_letters()
+        refused = self._buffer.take_letters()
+        self.dead_letters += len(refused)
+        self._letters += refused
         if batch.n_rows:
             self._bus.publish(batch)
+            self.readings.append(batch)
         if INTAKE in self._mine:
             for letters in dead_letter_batches(self._letters, end_ms):
                 self._outputs.append(Output(INTAKE, letters))
@@ -219,7 +215,7 @@ class RegionEngine:
             "letters": [(x.raw, x.reason, x.field, x.source, x.line) for x in self._letters],
             "clock_ms": self._clock_ms,
             "step_ms": self.step_ms,
-            "counts": (self.rows, self.steps, self.dead_letters),
+            "counts": (self.steps, self.dead_letters),
             "upstream": [
                 [topic.value, agent, up.marked_ms, _packed(up.pending.values()),
                  [[end_ms, _packed(batches)] for end_ms, batches in up.steps.items()]]
@@ -233,7 +229,7 @@ class RegionEngine:
         self._buffer.restore(intake["buffer"])
         self._letters = [DeadLetter(*letter) for letter in intake["letters"]]
         self._clock_ms, self.step_ms = intake["clock_ms"], intake["step_ms"]
-        self.rows, self.steps, self.dead_letters = intake["counts"]
+        self.steps, self.dead_letters = intake["counts"]
         for topic, agent_name, marked_ms, pending, steps in intake["upstream"]:
             upstream = self._upstream[Topic(topic), agent_name]
             upstream.marked_ms = marked_ms

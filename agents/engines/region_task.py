@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from agents.engines.answers import AnswerError, answer, is_mine
 from agents.engines.metrics import Metrics
-from agents.engines.region import HoleError, RegionEngine
+from agents.engines.region import INTAKE, HoleError, RegionEngine
 from streams.codec import CodecError, pack_state, unpack_state
 from streams.frames import frame_of
 from streams.messages import Mark, Output, Record, mark_record, output_record, read_message
@@ -102,6 +102,7 @@ class RegionTask:
         self._holds = 0
         self._room = asyncio.Event()
         self._published: list[tuple[Output | Mark, Record]] = []
+        self._readings: list[tuple[Output | Mark, Record]] = []  # for dashboards alone
         self._outbox: list[Record] = []
         self._packed_changes = -1
         self._packed_outbox = 0
@@ -298,6 +299,9 @@ class RegionTask:
                 self._published.append((output, mark_record(output, around.region)))
             else:
                 self._published.append((output, output_record(output, around.region)))
+        if engine.tells_readings:
+            told = [Output(INTAKE, batch) for batch in engine.readings]
+            self._readings += [(output, output_record(output, around.region)) for output in told]
         metrics = around.metrics
         metrics.messages.labels(around.region, incoming.topic.value).inc()
         metrics.rows.labels(around.region).inc(engine.rows - rows)
@@ -317,7 +321,7 @@ class RegionTask:
         self._outbox += [record for _, record in self._published]
         parts = await self._in_thread(self._pack)
         offsets = {topic.value: offset for topic, offset in self.next.items()}
-        frame = frame_of(around.group, engine.step_ms, self._published)
+        frame = frame_of(around.group, engine.step_ms, [*self._readings, *self._published])
         is_ours = await self._until_done(
             "Redis",
             lambda: around.snapshots.write(around.region, self.epoch, offsets, parts, frame, engine.step_ms),
@@ -326,7 +330,7 @@ class RegionTask:
             around.metrics.refused.labels(around.region, around.group).inc()
             raise LostError("another worker has claimed it")
         self.durable = dict(self.next)
-        self._published = []
+        self._published, self._readings = [], []
         self._waiting = 0
         self._packed_changes, self._packed_outbox = engine.changes, len(self._outbox)
         self._cost_s = time.monotonic() - started

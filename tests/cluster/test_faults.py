@@ -15,7 +15,7 @@ from cluster.child import free_ports
 from cluster.redis_server import RedisServer
 from streams.cluster import Cluster, ClusterError, read_cluster
 from streams.kafka import make_topics, new_producer
-from streams.messages import JSON_LINES, Record, rows_record, tick_record
+from streams.messages import JSON, Record, rows_record, tick_record
 from streams.topics import Topic
 from tests.cluster.cast import (
     Gauge,
@@ -67,7 +67,7 @@ async def send(cluster: Cluster, *records: Record) -> None:
 async def test_poison_becomes_dead_letters_and_the_rest_keeps_flowing(folder: Path, settings: Path) -> None:
     cluster = settings_of(settings)
     await make_topics(cluster)
-    rows = rows_record(b"{}", JSON_LINES, "hamlet", 0, "test")
+    rows = rows_record(b"{}", JSON, "hamlet", 0, "test")
     kind = dict(rows.headers)
     poison = [
         Record(Topic.OBSERVATIONS, b"x", b"\x00\xff not JSON", rows.headers),

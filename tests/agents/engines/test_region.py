@@ -16,9 +16,10 @@ from agents.room import make_agents
 from cities.pack import City, load_city
 from streams.codec import pack_state, unpack_state
 from streams.digest import Entry, batch_entry, run_digest
-from streams.messages import JSON_LINES, Mark, Message, Output, Rows, Tick
+from streams.kafka_feed import records_of
+from streams.messages import Mark, Message, Output, read_message
 from streams.player import Player
-from streams.recording import ClockRow, parse_line, read_recording
+from streams.recording import read_recording
 from streams.topics import Topic
 from studies.prepare import Prepared, prepare_city
 from tests.toy import write_toy_city
@@ -42,19 +43,9 @@ def agents_of(town: tuple[City, Prepared], names: Sequence[str]) -> list[Agent]:
 
 
 def messages_of(folder: Path) -> list[Message]:
-    """The recording as a feed would send it."""
-    found: list[Message] = []
-    lines: list[bytes] = []
-    for raw in read_recording(folder).lines:
-        item = parse_line(raw, -1)
-        if isinstance(item, ClockRow) or len(lines) == ROWS:
-            found += [Rows(JSON_LINES, b"\n".join(lines))] if lines else []
-            lines = []
-        if isinstance(item, ClockRow):
-            found.append(Tick(item.time_ms))
-        else:
-            lines.append(raw)
-    return found
+    """The recording as a feed sends it."""
+    records = records_of(read_recording(folder), "toyville", ROWS)
+    return [read_message(record.value, record.headers) for _, record in records]
 
 
 @pytest.fixture(scope="module")
