@@ -26,6 +26,7 @@ from streams.questions import blocking_redis_of
 from streams.topics import Batch, Topic
 
 AWAITED_STEPS = 3  # an agent that is further behind the others is no longer waited for
+COUNTED = frozenset((Topic.OBSERVATIONS, Topic.DEADLETTERS))  # each batch adds to a sum: none is shown twice
 BLOCK_MS = 1_000
 SCANNED = 64  # entities of a reply: a tile is 33 kB, and Redis serves nobody else meanwhile
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -65,7 +66,7 @@ class StepKeeper:
         the batches of open steps, the last end of each agent, and the newest batch seen of each entity.
     Guarantees
         a step closes once all agents that are known to write have ended it, but no agent keeps the others
-        for more than three steps: what it says later is shown with the step that closes next.
+        for more than three steps: what it says later is shown when it comes.
     """
 
     def __init__(self, board: Board) -> None:
@@ -86,10 +87,13 @@ class StepKeeper:
     def take_latest(self, messages: Iterable[Message]) -> None:
         """Show the latest of each entity, of whatever step it is."""
         outputs = [message for message in messages if isinstance(message, Output)]
+        counted = {entity: order for entity, order in self._newest.items() if entity[0] in COUNTED}
         self._forget()
         if not outputs:
             return
         now_ms = max(output.batch.time_ms for output in outputs)
+        if now_ms >= self._board.now_ms:
+            self._newest.update(counted)
         self._go_back(now_ms)
         for output in outputs:
             self._show(output.batch)
@@ -129,25 +133,27 @@ class StepKeeper:
         self._ended.setdefault(mark.time_ms, []).extend(self._open.pop(mark.agent, ()))
         self._heard[mark.agent] = mark.time_ms
         self._marks[mark.agent] = max(mark.time_ms, self._marks.get(mark.agent, 0))
+        if mark.time_ms >= self._closed_ms:
+            self._behind.discard(mark.agent)
 
     def _close_whole(self) -> None:
+        """Close the steps that all awaited agents have ended, and show what came late."""
         while self._ended:
             end_ms = min(self._ended)
-            newest_ms = max(self._marks.values(), default=0)
-            if end_ms > self._closed_ms:
-                for agent, marked_ms in self._marks.items():
-                    if newest_ms - marked_ms > AWAITED_STEPS * STEP_MS:
-                        self._behind.add(agent)
-                    elif marked_ms >= self._closed_ms:
-                        self._behind.discard(agent)
-                awaited = [ms for agent, ms in self._marks.items() if agent not in self._behind]
-                if not awaited or min(awaited) < end_ms:
-                    return
+            if end_ms > self._closed_ms and not self._is_whole(end_ms):
+                return
             for batch in self._ended.pop(end_ms):
                 self._show(batch)
-            if end_ms > self._closed_ms:
-                self._board.close(end_ms)
-                self._closed_ms = end_ms
+            self._closed_ms = max(end_ms, self._closed_ms)
+            self._board.close(self._closed_ms)
+
+    def _is_whole(self, end_ms: int) -> bool:
+        newest_ms = max(self._marks.values(), default=0)
+        for agent, marked_ms in self._marks.items():
+            if newest_ms - marked_ms > AWAITED_STEPS * STEP_MS:
+                self._behind.add(agent)
+        awaited = [ms for agent, ms in self._marks.items() if agent not in self._behind]
+        return bool(awaited) and min(awaited) >= end_ms
 
     def _show(self, batch: Batch) -> None:
         """Hand a batch to the board, unless it has the same or a newer one of this entity."""

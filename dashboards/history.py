@@ -22,7 +22,9 @@ class History:
         self._next = 0
 
     def append(self, now_ms: int, values: dict[str, NDArray[np.float32]]) -> None:
-        """Add a step; a name that is not given is unknown in it."""
+        """Add a step, or replace the last if it is of the same time; a name not given is unknown in it."""
+        if self._next and self._time_ms[(self._next - 1) % self._n_steps] == now_ms:
+            self._next -= 1
         at = self._next % self._n_steps
         self._time_ms[at] = now_ms
         for name, ring in self._rings.items():

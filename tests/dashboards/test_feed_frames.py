@@ -11,8 +11,11 @@ import pytest
 from cities.pack import City
 from dashboards.board import Board
 from dashboards.feed_frames import StepKeeper
+from kernels.network import Mode
 from streams.frames import Step
-from streams.messages import Mark, Message, Output
+from streams.messages import Mark, Message, Output, output_record, read_message
+from streams.observation import Observation, Source
+from streams.readings import readings_batch
 from streams.topics import Batch, Topic
 from tests.dashboards.town import START_MS, alarm, densities, emissions, field, make_town
 
@@ -99,9 +102,10 @@ def test_a_group_that_comes_back_is_awaited_again_once_it_has_caught_up(board: B
     tiles = [Output("air", at(batch, 2)) for batch in field(city, "no2", np.full(city.grid.shape, 30.0))]
     keeper.take_step(step(2, *REST, outputs=tuple(tiles)))
     assert minute_of(board) == 6
+    assert board.is_known("no2", "now")  # late, but shown
+    assert len(board.trend(0)[0]) == 6
     keeper.take_step(step(7, *UPSTREAM))
     assert minute_of(board) == 7
-    assert board.is_known("no2", "now")  # late, but shown
     for minute in range(3, 8):
         keeper.take_step(step(minute, *REST))
     keeper.take_step(step(8, *UPSTREAM))
@@ -151,3 +155,17 @@ def test_an_alarm_between_two_steps_is_seen_at_once(board: Board) -> None:
     keeper = StepKeeper(board)
     keeper.take_step(Step("alarms", START_MS, (Output("alarms", alarm("no2/we")),)))
     assert [a.key for a in board.alarms()] == ["no2/we"]
+
+
+def test_readings_that_the_intake_adds_count_once_and_with_their_step(board: Board) -> None:
+    end_ms = START_MS + MINUTE_MS
+    row = Observation(Source.LOOPS, "L1", START_MS, end_ms, end_ms, Mode.CAR, 10.0, simulated=True)
+    record = output_record(Output("intake", readings_batch([row], end_ms)), "testby")
+    readings = read_message(record.value, record.headers)
+    keeper = StepKeeper(board)
+    keeper.take_step(step(1, *UPSTREAM, outputs=(readings,)))
+    assert board.key_figures().n_readings == 0
+    keeper.take_step(step(1, *REST))
+    keeper.take_latest([readings, flow(1, 400.0)])  # behind: the latest are taken again
+    assert board.key_figures().n_readings == 1
+    assert [f.last_end_ms for f in board.feeds() if f.source == "loops"] == [end_ms]
