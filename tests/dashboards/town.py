@@ -29,7 +29,7 @@ title = "Testby & Co"
 region = "testby"
 crs = "EPSG:3067"
 timezone = "Europe/Helsinki"
-attribution = "made up"
+attribution = "© the people of Testby and all who drew its map (a long licence)"
 [receptors]
 x_min = {X0}
 y_min = {Y0}
