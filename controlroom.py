@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = _command(commands, "bench", _bench, "a benchmark, with the machine's limit of the same run",
                      "twinroom bench room --report room.json")  # fmt: skip
-    bench.add_argument("name", choices=("air", "fusion", "noise", "page", "room", "all"))
+    bench.add_argument("name", choices=("air", "cluster", "fusion", "noise", "page", "room", "all"))
     bench.add_argument("--report", type=Path, help="write the figures as JSON")
     bench.add_argument("--city", type=Path, metavar="DIR",
                        help="a pack with buildings, for noise (default: a town of blocks)")  # fmt: skip

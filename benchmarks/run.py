@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-NAMES = ("air", "fusion", "noise", "page", "room")
+NAMES = ("air", "cluster", "fusion", "noise", "page", "room")
 
 
 def run_benchmarks(name: str, report: Path | None, city: Path | None = None) -> None:
