@@ -20,6 +20,7 @@ from cities.pack import City, find_city, load_city
 from cities.road_noise import road_noise_of
 from cities.wind_rose import annual_wind
 from streams.recording import read_recording
+from studies.screened_noise import read_setting
 
 ROOM = ("agents", "cities", "dashboards", "kernels", "streams", "studies")
 NEEDED = ("bokeh", "numba", "numpy", "orjson", "pandas", "pyproj", "scipy", "shapely", "tornado")
@@ -132,10 +133,10 @@ def _air(name: str) -> str:
 
 def _noise(name: str) -> str:
     city = load_city(find_city(name))
-    roads = _roads(city)
+    setting, roads = read_setting(city), _roads(city)
     if not has_obstacles(city.folder):
         return f"open ground: no buildings, screens or terrain in this pack; {roads}"
-    geometry = read_noise_geometry(city, float(city.settings.get("noise", {}).get("ground_factor", 0.5)))
+    geometry = read_noise_geometry(city, setting.ground_factor)
     counts = (
         f"screened by {geometry.n_buildings} buildings ({geometry.n_derived} of a derived height, "
         f"{geometry.n_repaired} repaired) and {geometry.n_barriers} screens; {roads}"

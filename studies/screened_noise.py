@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from cities.cache import Progress, cache_folder, content_key
 from cities.noise_geometry import BUILDINGS, NoiseGeometry, read_noise_geometry
+from cities.noise_settings import favourable_shares, noise_number
 from cities.pack import City, CityError
 from kernels.facade_reflection import NEAR_M, Faces, index_faces
 from kernels.noise_field import headroom_bits
 from kernels.obstacles import indoors
-from kernels.propagation import MAX_DISTANCE_M, Atmosphere
+from kernels.propagation import Atmosphere
 from kernels.road_clusters import CLUSTER_M, PIECE_M, RoadClusters, cluster_roads
 from kernels.screened_transfer import (
     COARSEST,
@@ -82,39 +83,24 @@ def read_setting(city: City) -> Setting:
     """
     noise = city.settings.get("noise", {})
     receptors = city.settings.get("receptors", {})
-    share = noise.get("p_favourable", 0.5)
-    shares = share if isinstance(share, list) else [share] * N_SECTORS
-    if len(shares) != N_SECTORS:
-        raise CityError(
-            f"city.toml [noise] p_favourable: got {len(shares)} values, expected one or {N_SECTORS}"
-        )
-    temperature = _number(noise, "annual_temperature_c", 10.0, -40.0, 50.0)
-    humidity = _number(noise, "humidity_percent", 70.0, 1.0, 100.0)
+    height = receptors.get("height_noise_m", RECEPTOR_HEIGHT_M)
+    if isinstance(height, bool) or not isinstance(height, int | float) or not 0.5 <= height <= 200.0:
+        raise CityError(f"city.toml [receptors] height_noise_m: got {height!r}, expected 0.5 to 200")
     walls: tuple[float, ...] = HARD_FACE
     if "wall_absorption" in noise:
-        walls = (_number(noise, "wall_absorption", 0.0, 0.0, 1.0),) * len(HARD_FACE)
+        walls = (noise_number(noise, "wall_absorption"),) * len(HARD_FACE)
     return Setting(
-        ground_factor=_number(noise, "ground_factor", 0.5, 0.0, 1.0),
-        atmosphere=Atmosphere(temperature_c=temperature, humidity_percent=humidity),
-        p_favourable=tuple(_number({"p_favourable": p}, "p_favourable", 0.5, 0.0, 1.0) for p in shares),
-        max_distance_m=_number(noise, "max_distance_m", MAX_DISTANCE_M, 50.0, 2000.0),
-        height_m=_number(receptors, "height_noise_m", RECEPTOR_HEIGHT_M, 0.5, 200.0),
-        reflections=_order(noise.get("reflections", 1)),
+        ground_factor=noise_number(noise, "ground_factor"),
+        atmosphere=Atmosphere(
+            temperature_c=noise_number(noise, "annual_temperature_c"),
+            humidity_percent=noise_number(noise, "humidity_percent"),
+        ),
+        p_favourable=favourable_shares(noise, N_SECTORS),
+        max_distance_m=noise_number(noise, "max_distance_m"),
+        height_m=float(height),
+        reflections=int(noise_number(noise, "reflections")),
         wall_absorption=walls,
     )
-
-
-def _order(value: Any) -> int:
-    if isinstance(value, bool) or value not in (0, 1):
-        raise CityError(f"city.toml [noise] reflections: got {value!r}, expected 0 or 1")
-    return int(value)
-
-
-def _number(table: Any, key: str, default: float, least: float, most: float) -> float:
-    value = table.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise CityError(f"city.toml [noise] {key}: got {value!r}, expected {least:g} to {most:g}")
-    return float(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,26 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.noise import periods_of
+from cities.noise_settings import NUMBERS, favourable_shares, noise_number
 from cities.pack import City, CityError
 from cities.road_noise import COEFFICIENTS
 from kernels.cnossos_coefficients import CoefficientSet
 from kernels.cnossos_path import N_BANDS
 from kernels.periods import Periods
 from kernels.point_levels import N_SECTORS
-from kernels.propagation import MAX_DISTANCE_M, Atmosphere
+from kernels.propagation import Atmosphere
 from kernels.transfer import RECEPTOR_HEIGHT_M
 from studies.noise_scene import HARD_FACE
 from studies.study_tables import StudyError
 
-# Key of [noise] in city.toml, default, least and most of each option that is a number.
-NUMBERS: Mapping[str, tuple[str, float, float, float]] = {
-    "wall_absorption": ("wall_absorption", np.nan, 0.0, 1.0),  # by octave band where nothing is said
-    "ground_factor": ("ground_factor", 0.5, 0.0, 1.0),
-    "temperature_c": ("annual_temperature_c", 10.0, -40.0, 50.0),
-    "humidity_percent": ("humidity_percent", 70.0, 1.0, 100.0),
-    "p_favourable": ("p_favourable", 0.5, 0.0, 1.0),
-    "distance_m": ("max_distance_m", MAX_DISTANCE_M, 10.0, 3000.0),
-    "reflections": ("reflections", 1, 0, 1),
+# Key of [noise] in city.toml of each option that is a number.
+KEYS: Mapping[str, str] = {
+    "wall_absorption": "wall_absorption",
+    "ground_factor": "ground_factor",
+    "temperature_c": "annual_temperature_c",
+    "humidity_percent": "humidity_percent",
+    "p_favourable": "p_favourable",
+    "distance_m": "max_distance_m",
+    "reflections": "reflections",
 }
 
 
@@ -128,7 +129,7 @@ def study_settings(city: City, options: StudyOptions) -> StudySettings:
     """
     table = city.settings.get("noise", {})
     origins: dict[str, str] = {}
-    values = {name: _number(name, options, table, origins) for name in NUMBERS if name != "p_favourable"}
+    values = {name: _number(name, options, table, origins) for name in KEYS if name != "p_favourable"}
     height = city.settings.get("receptors", {}).get("height_noise_m", RECEPTOR_HEIGHT_M)
     if not _is_number(height) or not 0.0 < height <= 500.0:
         raise CityError(f"city.toml [receptors] height_noise_m: got {height!r}, expected a height above 0 m")
@@ -173,30 +174,19 @@ def _is_number(value: object) -> bool:
 
 
 def _number(name: str, options: StudyOptions, table: Mapping[str, Any], origins: dict[str, str]) -> float:
-    key, default, least, most = NUMBERS[name]
-    value = getattr(options, name)
+    key, value = KEYS[name], getattr(options, name)
     origins[name] = "option" if value is not None else "city" if key in table else "default"
-    if value is None and key not in table:
-        return float(default)
     if value is None:
-        value = table[key]
-        if not _is_number(value) or not least <= value <= most:
-            raise CityError(f"city.toml [noise] {key}: got {value!r}, expected {least:g} to {most:g}")
-    elif not least <= value <= most:  # nor NaN
+        return noise_number(table, key)
+    if not NUMBERS[key].allows(value):
         option = name.removesuffix("_c").removesuffix("_percent").removesuffix("_m").replace("_", "-")
-        raise StudyError(f"--{option}: got {value:g}, expected {least:g} to {most:g}")
-    if name == "reflections" and value not in (0, 1):
-        raise CityError(f"city.toml [noise] {key}: got {value!r}, expected 0 or 1")
+        raise StudyError(f"--{option}: got {value:g}, expected {NUMBERS[key]}")
     return float(value)
 
 
 def _shares(options: StudyOptions, table: Mapping[str, Any], origins: dict[str, str]) -> NDArray[np.float64]:
     """p_favourable by direction: one for all, or the 16 that city.toml may have."""
-    given = table.get("p_favourable")
-    if options.p_favourable is not None or not isinstance(given, list):
+    if options.p_favourable is not None or not isinstance(table.get("p_favourable"), list):
         return np.full(N_SECTORS, _number("p_favourable", options, table, origins))
-    if len(given) != N_SECTORS:
-        raise CityError(
-            f"city.toml [noise] p_favourable: got {len(given)} values, expected one or {N_SECTORS}"
-        )
-    return np.array([_number("p_favourable", options, {"p_favourable": p}, origins) for p in given])
+    origins["p_favourable"] = "city"
+    return np.array(favourable_shares(table, N_SECTORS))

@@ -394,7 +394,7 @@ def test_receptors_that_cannot_be_read_are_refused_by_line_and_column(
         (["--surface", "XX1"], "surface: got 'XX1', expected one of DEF, NL01"),
         (["--ground-factor", "1.5"], "--ground-factor: got 1.5, expected 0 to 1"),
         (["--temperature", "99"], "--temperature: got 99, expected -40 to 50"),
-        (["--distance", "0"], "--distance: got 0, expected 10 to 3000"),
+        (["--distance", "0"], "--distance: got 0, expected 50 to 2000"),
         (["--traffic", "nowhere.csv"], "nowhere.csv: there is no such file"),
     ],
 )
