@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -34,11 +33,11 @@ def test_what_is_missing_has_its_default() -> None:
 
 
 def test_the_message_says_what_would_fit() -> None:
-    with pytest.raises(CityError, match="reflections: got 0.5, expected 0 or 1"):
+    with pytest.raises(CityError, match=r"reflections: got 0.5, expected 0 or 1"):
         noise_number({"reflections": 0.5}, "reflections")
-    with pytest.raises(CityError, match="p_favourable: got 2.0, expected 0 to 1"):
+    with pytest.raises(CityError, match=r"p_favourable: got 2.0, expected 0 to 1"):
         favourable_shares({"p_favourable": [0.5, 2.0]}, 2)
-    with pytest.raises(CityError, match="p_favourable: got 1 values, expected one or 2"):
+    with pytest.raises(CityError, match=r"p_favourable: got 1 values, expected one or 2"):
         favourable_shares({"p_favourable": [0.5]}, 2)
 
 
