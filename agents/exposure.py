@@ -60,7 +60,8 @@ class ExposureAgent:
     Produces
         exposure, every five minutes of event time, for the zones whose numbers changed and for the key "all".
         Where noise is known, an attribute tells the people in each band of Lden and Lnight of the last 24
-        hours, and those highly annoyed and sleep-disturbed; until these hours have been seen, why not.
+        hours, and those highly annoyed and sleep-disturbed; until these hours have been seen, why not. Of a
+        city where nobody can be counted a batch without rows says why, each time.
     Keeps
         the latest values at inhabited receptors, and what was published.
     Guarantees
@@ -121,6 +122,8 @@ class ExposureAgent:
     def close(self, now_ms: int) -> Sequence[Batch]:
         if now_ms % PERIOD_MS != 0 or not any(field.is_seen for field in self._fields.values()):
             return ()
+        if not self._zones:
+            return self._nobody(now_ms)
         out = []
         for zone in self._zones:
             names, numbers = self._rows(zone)
@@ -273,7 +276,6 @@ class ExposureAgent:
         noise: dict[str, Any],
         now_ms: int,
     ) -> Batch:
-        table = np.array(numbers, dtype=np.float64).reshape(-1, 6)
         simulated = any(
             bool((field.simulated & (self._heard(zone, key)[2] > 0.0)).any())
             for key, field in self._fields.items()
@@ -287,16 +289,7 @@ class ExposureAgent:
             topic=Topic.EXPOSURE,
             key=zone.name,
             time_ms=now_ms,
-            columns={
-                "quantity": np.array([quantity for quantity, _ in names], dtype=object),
-                "averaging": np.array([averaging for _, averaging in names], dtype=object),
-                "threshold": table[:, 0],
-                "people_above": table[:, 1],
-                "people": table[:, 2],
-                "mean": table[:, 3],
-                "p95": table[:, 4],
-                "accuracy": np.where(table[:, 5] < 0.0, np.nan, table[:, 5]),
-            },
+            columns=_columns(names, numbers),
             attributes={
                 "derived": "population total spread over residential streets by length",
                 "share_covered": zone.share_covered,
@@ -306,6 +299,28 @@ class ExposureAgent:
                 **day,
             },
         )
+
+    def _nobody(self, now_ms: int) -> Sequence[Batch]:
+        """Why nobody is counted, once noise is known; no hour that is still missing would change it."""
+        if math.isnan(self._hours_needed):
+            return ()
+        reason = (
+            why_nobody_is_counted(self._city)
+            or "no residential street is within the receptors: nobody is counted"
+        )
+        day = {
+            "indicator": INDICATOR,
+            "hours_seen": round(self._hours_seen, 3),
+            "hours_needed": 0.0,
+            "reason": reason,
+        }
+        attributes = {
+            "share_covered": 0.0,
+            "simulated": False,
+            "network_hash": self._city.network_hash,
+            "noise_24h": day,
+        }
+        return (Batch(Topic.EXPOSURE, WHOLE_CITY, now_ms, _columns([], []), attributes=attributes),)
 
     def _method(self, zone: _Zone) -> dict[str, Any]:
         """Where people hear noise, of a city with facades; else as everything, on the grid."""
@@ -317,6 +332,31 @@ class ExposureAgent:
             "noise_derived": facade_people.SPREAD,
             "noise_share_covered": 0.0 if at is None else at.share_covered,
         }
+
+
+def why_nobody_is_counted(city: City) -> str:
+    """What of a city pack keeps people from being counted; empty where nothing does."""
+    population = city.settings.get("population", {})
+    if "total" not in population:
+        return "no [population] total: nobody is counted"
+    total = population["total"]
+    if isinstance(total, bool) or not isinstance(total, int | float) or not 0.0 < total < math.inf:
+        return f"[population] total: got {total!r}, expected a number above 0: nobody is counted"
+    return "" if _residential(city).any() else "no residential street: nobody is counted"
+
+
+def _columns(names: list[tuple[str, str]], numbers: list[list[float]]) -> dict[str, NDArray[Any]]:
+    table = np.array(numbers, dtype=np.float64).reshape(-1, 6)
+    return {
+        "quantity": np.array([quantity for quantity, _ in names], dtype=object),
+        "averaging": np.array([averaging for _, averaging in names], dtype=object),
+        "threshold": table[:, 0],
+        "people_above": table[:, 1],
+        "people": table[:, 2],
+        "mean": table[:, 3],
+        "p95": table[:, 4],
+        "accuracy": np.where(table[:, 5] < 0.0, np.nan, table[:, 5]),
+    }
 
 
 def _thresholds(city: City) -> dict[tuple[str, str], tuple[float, ...]]:
@@ -338,12 +378,11 @@ def _residential(city: City) -> NDArray[np.bool_]:
 
 def _zones(city: City) -> tuple[NDArray[np.int64], list[_Zone]]:
     """Inhabited cells of the grid (sorted), and the people of each zone and of the whole city."""
-    total = city.settings.get("population", {}).get("total", math.nan)
+    if why_nobody_is_counted(city):
+        return np.empty(0, dtype=np.int64), []
     is_home = _residential(city)
     length = city.network.length_m
-    if not isinstance(total, int | float) or not total > 0 or not is_home.any():
-        return np.empty(0, dtype=np.int64), []
-    per_m = float(total) / float(length[is_home].sum())
+    per_m = float(city.settings["population"]["total"]) / float(length[is_home].sum())
     cell, people, segment = [], [], []
     for s in np.flatnonzero(is_home):
         at = city.grid.cell_of(beside_points(city.network.polyline(int(s))))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agents.exposure import why_nobody_is_counted
 from cities.cache import MAX_BYTES, cache_folder, entries
 from cities.dispersion import Model, Why, dispersion_of
 from cities.noise_geometry import has_obstacles, read_noise_geometry
@@ -48,6 +49,7 @@ def examine(city: str, port: int) -> list[Finding]:
         ("city pack", lambda: _city(city)),
         ("air", lambda: _air(city)),
         ("noise", lambda: _noise(city)),
+        ("people", lambda: _people(city)),
         ("recording", lambda: _recording(city)),
     ]
     findings = []
@@ -166,6 +168,13 @@ def _roads(city: City) -> str:
             f"{name} was made for ({least:g} to {most:g} km/h), calculated at their speed"
         )
     return "; ".join(told)
+
+
+def _people(name: str) -> str:
+    city = load_city(find_city(name))
+    if nobody := why_nobody_is_counted(city):
+        return nobody
+    return f"{city.settings['population']['total']:,} residents are spread over the city and counted"
 
 
 def _recording(name: str) -> str:

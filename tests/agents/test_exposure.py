@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
 from agents.exposure import ExposureAgent
+from dashboards.board import Board
+from dashboards.noise_day import DayHours
+from dashboards.rolling import people_state
+from dashboards.view import figures_state
 from streams.codec import decode_batch, encode_batch, pack_state, unpack_state
 from streams.topics import Batch, Topic
 
@@ -158,6 +163,43 @@ def test_until_24_hours_are_seen_the_bands_are_absent_and_the_reason_is_told(lat
         "hours_needed": 24.0,
         "reason": "needs 24 h, has 3.2 h",
     }
+
+
+@pytest.mark.parametrize(
+    ("population", "reason"),
+    [
+        (None, "no [population] total: nobody is counted"),
+        ({"source": "a census to come"}, "no [population] total: nobody is counted"),
+        ({"total": 0}, "[population] total: got 0, expected a number above 0: nobody is counted"),
+        ({"total": "many"}, "[population] total: got 'many', expected a number above 0: nobody is counted"),
+        ({"total": math.inf}, "[population] total: got inf, expected a number above 0: nobody is counted"),
+    ],
+)
+def test_where_nobody_is_counted_the_page_says_why(lattice, population, reason):
+    settings = {key: value for key, value in lattice.settings.items() if key != "population"}
+    if population is not None:
+        settings["population"] = population
+    city = dataclasses.replace(lattice, settings=settings)
+    hours = {"hours_seen_24h": 3.27, "hours_needed_24h": 24.0}
+    out = _step(ExposureAgent(city), START, _tiles(city, "noise", _flat(city, 8000), offset=-20.0, **hours))
+    assert set(out) == {"all"}
+    told = decode_batch(encode_batch(out["all"]))
+    assert told.n_rows == 0
+    board = Board(city)
+    board.apply(told)
+    board.close(START)
+    day = people_state(board.noise_day(), DayHours(3.5, 24.0))
+    assert (day["reason"], day["bands"]) == (reason, [])  # not that hours are missing: none would help
+    assert [card["label"] for card in figures_state(board)] == ["median accuracy of car flow"]
+
+
+def test_people_beside_streets_without_receptors_are_not_counted_and_it_says_so(lattice):
+    grid = dataclasses.replace(lattice.grid, x_min=lattice.grid.x_min + 1e5)
+    hours = {"hours_seen_24h": 3.27, "hours_needed_24h": 24.0}
+    city = dataclasses.replace(lattice, grid=grid)
+    out = _step(ExposureAgent(city), START, _tiles(city, "noise", _flat(city, 8000), offset=-20.0, **hours))
+    told = out["all"].attributes["noise_24h"]
+    assert told["reason"] == "no residential street is within the receptors: nobody is counted"
 
 
 def test_without_noise_nothing_is_told_of_its_day(lattice):

@@ -78,3 +78,15 @@ def test_the_doctor_says_what_screens_the_noise_and_what_was_assumed(toy_folder)
     (toy_folder / "buildings.geojson").write_text(json.dumps(collection))
     assert not noise().is_well
     assert "house 7" in noise().text
+
+
+def test_the_doctor_says_when_nobody_is_counted(toy_folder):
+    def people():
+        return next(f for f in examine(str(toy_folder), 0) if f.subject == "people")
+
+    assert people().text == "4,000 residents are spread over the city and counted"
+    path = toy_folder / "city.toml"
+    path.write_text(path.read_text().replace("total = 4000", ""))
+    found = people()
+    assert found.is_well  # the city runs without
+    assert found.text == "no [population] total: nobody is counted"
