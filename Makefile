@@ -27,7 +27,7 @@ chaos: $(VENV)/test.stamp broker ## Workers under fire on a real Kafka and a rea
 	$(BIN)/python -m tests.cluster.chaos --report reports/chaos.json $(ARGS)
 
 cluster: $(VENV)/test.stamp broker ## Ghent on Kafka, Redis, a worker and a dashboard, without containers
-	$(BIN)/python -m cluster.site $(ARGS)
+	$(BIN)/python -m cluster.site $(or $(ARGS),--regions ghent)
 
 install: $(VENV)/run.stamp ## What the control room needs, into .venv
 

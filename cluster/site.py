@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=HOME / ".cluster" / "site", help="keeps it all")
-    parser.add_argument("--regions", nargs="+", default=["ghent"], help="bundled cities or folders")
+    parser.add_argument("--regions", nargs="+", required=True, help="bundled cities or folders")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--speed", default="20", help="of the recordings; 0 plays none")
     parser.add_argument("--port", type=int, default=5006, help="of the first region's dashboard")

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from streams.snapshots import Claim, Snapshots
 from streams.topics import Topic
 
 SNAPSHOT_S = 0.25  # at least this long between two snapshots
-SNAPSHOT_SHARE = 0.15  # of the time, at most, is spent on them
+SNAPSHOT_SHARE = 0.15  # of a worker's time, at most, is spent on them while messages wait
 CHUNK = 64  # messages handed to the thread at once
 TURN_S = 0.1  # then another region's turn comes, and that of a snapshot
 # Messages of a region that may wait; then the stream of all regions of the worker waits. Faust cannot pause
@@ -57,6 +57,23 @@ class Incoming:
     headers: Any
 
 
+class Pace:
+    """Snapshots of a worker's regions one after the other, and not too many while there is other work."""
+
+    def __init__(self) -> None:
+        self.next_s = 0.0
+        self._turn = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for the others' snapshots; what this one takes decides when the next may follow."""
+        async with self._turn:
+            started = time.monotonic()
+            yield
+            ended = time.monotonic()
+            self.next_s = ended + (ended - started) * (1.0 / SNAPSHOT_SHARE - 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all regions of a worker share."""
@@ -70,6 +87,7 @@ class Surroundings:
     topic_name: Callable[[Topic], str]
     new_producer: Callable[[], AIOKafkaProducer]
     lost: Callable[[], None]
+    pace: Pace
     partition: int = 0
     tries: dict[tuple[Topic, int], int] = field(default_factory=dict)
     questions: Questions | None = None
@@ -107,7 +125,6 @@ class RegionTask:
         self._packed_changes = -1
         self._packed_outbox = 0
         self._waiting = 0  # messages taken in since the last snapshot
-        self._cost_s = 0.0
         self._producer: AIOKafkaProducer | None = None
         self._answering: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run(), name=f"region {around.region}")
@@ -242,7 +259,8 @@ class RegionTask:
             await asyncio.wait_for(self._arrived.wait(), left)
 
     def _due_s(self) -> float:
-        return self.snapshot_s + max(SNAPSHOT_S, self._cost_s / SNAPSHOT_SHARE)
+        soonest = self.snapshot_s + SNAPSHOT_S
+        return max(soonest, self._around.pace.next_s) if self._queue else soonest
 
     async def _work(self) -> None:
         chunk = [self._queue.popleft() for _ in range(min(CHUNK, len(self._queue)))]
@@ -315,6 +333,15 @@ class RegionTask:
 
     async def _snapshot(self) -> None:
         """Write the state with its outputs, then let the outputs go."""
+        async with self._around.pace.turn():
+            await self._write()
+        if self._outbox:
+            await self._send()
+        self.snapshot_s = time.monotonic()
+        labels = self._around.region, self._around.group
+        self._around.metrics.snapshot_time.labels(*labels).set_to_current_time()
+
+    async def _write(self) -> None:
         started = time.monotonic()
         around, engine = self._around, self.engine
         assert engine is not None
@@ -333,12 +360,7 @@ class RegionTask:
         self._published, self._readings = [], []
         self._waiting = 0
         self._packed_changes, self._packed_outbox = engine.changes, len(self._outbox)
-        self._cost_s = time.monotonic() - started
-        around.metrics.snapshot_s.observe(self._cost_s)
-        if self._outbox:
-            await self._send()
-        self.snapshot_s = time.monotonic()
-        around.metrics.snapshot_time.labels(around.region, around.group).set_to_current_time()
+        around.metrics.snapshot_s.observe(time.monotonic() - started)
 
     def _pack(self) -> dict[str, bytes]:
         """The parts that may have changed since the last snapshot."""

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from agents.chain import group_name, topics_of
 from agents.engines.metrics import Metrics
 from agents.engines.region import RegionEngine
-from agents.engines.region_task import Incoming, RegionTask, Surroundings, until_done
+from agents.engines.region_task import Incoming, Pace, RegionTask, Surroundings, until_done
 from agents.engines.snapshot_consumer import SnapshotApp
 from streams.cluster import Cluster
 from streams.kafka import check_topics, new_producer, when_ready
@@ -71,6 +71,7 @@ class Worker:
         self._stopped = asyncio.Event()
         self._taking_up = asyncio.Lock()  # Faust seeks from the fetcher and after a rebalance, also at once
         self._generation = -1
+        self._pace = Pace()
         self.app = self._new_app()
 
     def _new_app(self) -> SnapshotApp:
@@ -191,6 +192,7 @@ class Worker:
             topic_name=self.cluster.topic,
             new_producer=producer,
             lost=lambda: self._reload_later(0.0),
+            pace=self._pace,
             partition=partition,
             tries=self._tries.setdefault(partition, {}),
             questions=Questions(self.cluster, self._snapshots.redis),
