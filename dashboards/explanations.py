@@ -63,6 +63,10 @@ class Explanations:
         """Answer, soon; what another viewer asked too is not worked out again."""
         return self._answers.ask(question)
 
+    def forget(self, question: Question) -> None:
+        """Work the answer out anew when it is asked again."""
+        self._answers.forget(question)
+
     def ask_air(self, question: AirQuestion) -> Future[AirExplanation | None]:
         """Where the air at a receptor comes from, soon and once for all viewers."""
         return self._air_answers.ask(question)
@@ -99,3 +103,6 @@ class _Answers(Generic[Asked, Answered]):
             while len(self._answers) > REMEMBERED:
                 self._answers.popitem(last=False)
         return self._answers[question]
+
+    def forget(self, question: Asked) -> None:
+        self._answers.pop(question, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -35,6 +36,7 @@ from kernels.network import Mode, point_along
 log = logging.getLogger(__name__)
 
 TICK_MS = 100
+ASK_AGAIN_S = 1.0
 BEAT_S = 1.0  # the page greys its map when it hears nothing for five of these
 SETTLE_S = 0.08  # a pan is drawn anew when it has rested this long
 HIT_PX = 14
@@ -66,6 +68,7 @@ class Session:
         self._direction: int | None = None  # the busier one
         self._asked: tuple[Question, Future[Answer]] | None = None
         self._explained: tuple[Any, ...] = ()
+        self._ask_again_s = math.inf
         self._asked_air: tuple[int, AirQuestion, Future[AirExplanation | None]] | None = None
         self._explained_air: tuple[Any, ...] = ()
         self._message = ""
@@ -219,8 +222,9 @@ class Session:
         if self._segment < 0 or not self._is_explaining:
             return
         wanted = (self._board.version, self._segment, self._mode, self._direction)
-        if wanted == self._explained:
+        if wanted == self._explained and time.monotonic() < self._ask_again_s:
             return
+        self._ask_again_s = math.inf
         self._explained = wanted
         flow = chosen_flow(self._board.street(self._segment).flows, self._mode, self._direction)
         if flow is not None:
@@ -230,8 +234,13 @@ class Session:
     def _show_why(self, question: Question, answer: Answer) -> None:
         segment = question.segment
         flow = chosen_flow(self._board.street(segment).flows, question.mode, question.direction)
-        # fusion ends a step before the others do: an answer of the next step is asked again at its end
-        if flow is None or answer.explanation is None or not is_of(answer.explanation, flow):
+        if flow is None or answer.explanation is None:
+            return
+        # fusion ends a step before the others do: an answer of the next step is asked again, at its end or,
+        # where its end is long under way, as from workers to another machine, a little later
+        if not is_of(answer.explanation, flow):
+            self._explanations.forget(question)
+            self._ask_again_s = time.monotonic() + ASK_AGAIN_S
             return
         state = self._why_view.state(segment, flow, answer, self._board.now_ms)
         self._why.data = {"json": [orjson.dumps(state).decode()]}
