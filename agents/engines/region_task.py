@@ -148,6 +148,11 @@ class RegionTask:
         return len(self._queue)
 
     @property
+    def n_unsent(self) -> int:
+        """Outputs that are not yet in the log."""
+        return len(self._published) + len(self._outbox)
+
+    @property
     def is_running(self) -> bool:
         return not self._task.done()
 
