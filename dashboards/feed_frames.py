@@ -198,6 +198,11 @@ class FrameFeed:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"frames of {region}", daemon=True)
 
+    @property
+    def is_following(self) -> bool:
+        """Whether the latest has been taken, and steps are read from there on."""
+        return self._seen is not None
+
     def start(self) -> None:
         self._thread.start()
 

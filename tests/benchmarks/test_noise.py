@@ -17,10 +17,10 @@ def test_a_small_town_reports_conformity_times_and_the_ratio_to_the_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TWINROOM_CACHE", str(tmp_path / "cache"))
-    write_blocks(tmp_path / "blocks", (3, 4), receptors_m=150.0)
+    write_blocks(tmp_path / "blocks", (2, 2), receptors_m=60.0)
     figures = noise.run(40_000, 120, 300.0, city=tmp_path / "blocks", tiles=1)
-    assert (figures["buildings"], figures["screened_tiles"]) == (120.0, 1.0)
-    assert 0.0 < figures["screened_receptors"] < 15 * 15  # the rest are inside houses
+    assert (figures["buildings"], figures["screened_tiles"]) == (40.0, 1.0)
+    assert 0.0 < figures["screened_receptors"] < 6 * 6  # the rest are inside houses
     assert figures["one_reflection_paths_per_receptor"] > figures["no_reflection_paths_per_receptor"]
     assert figures["receptors"] == 40_000
     assert figures["incremental_equals_full"] == "bit-identical"

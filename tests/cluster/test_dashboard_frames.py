@@ -130,6 +130,7 @@ def fed(cluster: Cluster, city: City) -> Iterator[tuple[Board, FrameFeed]]:
     feed = FrameFeed(cluster, REGION, board)
     feed.start()
     try:
+        assert reaches(lambda: feed.is_following)
         yield board, feed
     finally:
         feed.close()

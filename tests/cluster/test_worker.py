@@ -77,13 +77,12 @@ async def stop(started: list[WorkerProcess]) -> None:
     assert await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in started)) == [0] * len(started)
 
 
-@pytest.mark.parametrize("n_workers", [1, 4])
-async def test_any_number_of_workers_publishes_what_one_process_does(
-    towns: Path, settings: Path, digests: list[str], n_workers: int
+async def test_several_workers_publish_what_one_process_does(
+    towns: Path, settings: Path, digests: list[str]
 ) -> None:
     cluster = settings_of(settings)
-    names = [f"w{n}" for n in range(n_workers)]
-    with workers(settings, names, free_ports(n_workers)) as started:
+    names = ["w0", "w1", "w2"]
+    with workers(settings, names, free_ports(len(names))) as started:
         async with Gauge(cluster) as gauge:
             await feed(cluster, towns, speed=1e9)
             await gauge.caught_up(WITHIN_S)

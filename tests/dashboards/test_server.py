@@ -18,7 +18,7 @@ from dashboards.server import PortInUseError, make_server
 from tests.dashboards.conftest import Room, serving
 from tests.dashboards.town import NotingControl, full_board, make_town
 
-N_VISITS = 50
+N_VISITS = 26
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
