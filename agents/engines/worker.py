@@ -296,12 +296,16 @@ class Worker:
             return 0
 
     def stuck(self) -> list[str]:
-        """Regions that have messages to take in and have taken in none for a minute."""
+        """Regions that have messages to take in and have taken in none for a minute.
+
+        One whose city is being prepared, which may take minutes the first time, is not.
+        """
         now = time.monotonic()
         return [
             self.cluster.regions[partition]
             for partition, task in self.tasks.items()
-            if not task.is_running or (task.n_queued and now - task.progress_s > STUCK_S)
+            if not task.is_running
+            or (task.engine is not None and task.n_queued and now - task.progress_s > STUCK_S)
         ]
 
     async def _end(self) -> None:
