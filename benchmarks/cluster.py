@@ -13,7 +13,6 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from benchmarks.blocks import write_blocks
 from cities.pack import City, load_city
 from cluster.broker import Broker, BrokerSettings
-from cluster.child import free_ports
+from cluster.child import Child, free_ports
 from cluster.redis_server import RedisServer, RedisSettings
 from kernels.network import Mode
 from streams.cluster import Cluster, read_cluster
@@ -231,13 +230,12 @@ def worker_rows_per_s(folder: Path, cluster: Cluster, n_rows: int) -> tuple[floa
     (port,) = free_ports(1)
     log = folder / f"{cluster.name}.log"
     command = [sys.executable, "-m", "controlroom", "worker", "--cluster", str(folder / cluster.source)]
-    with log.open("wb") as out:
-        worker = subprocess.Popen([*command, "--name", "bench", "--port", str(port)], stdout=out, stderr=out)
+    worker = Child("the worker", [*command, "--name", "bench", "--port", str(port)], log)
+    worker.start()
     try:
         return asyncio.run(_rate(cluster, n_rows, port, log))
     finally:
-        worker.terminate()
-        worker.wait(30)
+        worker.stop()
 
 
 async def _rate(cluster: Cluster, n_rows: int, port: int, log: Path) -> tuple[float, float]:

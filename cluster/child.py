@@ -141,8 +141,9 @@ class Child:
             lines = log.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
         return "\n".join([f"the end of {self.log}:", *lines]) if lines else f"{self.log} is empty"
 
-    def stop(self, grace_s: float = 20.0) -> None:
-        """SIGTERM, and SIGKILL if it is still there after the grace; nothing if it does not run."""
+    def stop(self, grace_s: float = 20.0) -> int:
+        """SIGTERM, and SIGKILL if it is still there after the grace; the exit status, 0 if it did not run."""
+        status = 0
         if self.is_running:
             assert self._process is not None
             self._process.terminate()
@@ -150,7 +151,16 @@ class Child:
                 self._process.wait(grace_s)
             except subprocess.TimeoutExpired:
                 self._process.kill()
+            status = self._process.wait()
         self._forget()
+        return status
+
+    def wait(self, within_s: float) -> int:
+        """Exit status of a program that ends by itself; subprocess.TimeoutExpired if it does not."""
+        assert self._process is not None
+        status = self._process.wait(within_s)
+        self._forget()
+        return status
 
     def kill(self) -> None:
         """SIGKILL: the end that a power cut or the kernel's memory killer makes."""

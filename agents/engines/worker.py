@@ -33,6 +33,7 @@ from streams.topics import Topic
 
 CLAIM_AGAIN_S = 5.0
 START_S = 60.0  # to join the group; a supervisor starts a worker anew that has not by then
+END_S = 15.0  # for the last snapshots; what they lack is read again from the log
 STUCK_S = 60.0  # with messages to take in and none taken in
 CRASHED = 72  # exit status that asks a supervisor for a restart
 
@@ -311,8 +312,12 @@ class Worker:
     async def _end(self) -> None:
         """Write last snapshots and leave."""
         self.app.consumer.stop_flow()
-        await asyncio.gather(*(self._drop(partition, save=True) for partition in list(self.tasks)))
-        log.info("worker %s: snapshots written, leaving", self.name)
+        drops = [self._drop(partition, save=True) for partition in list(self.tasks)]
+        try:
+            await asyncio.wait_for(asyncio.gather(*drops), END_S)
+            log.info("worker %s: snapshots written, leaving", self.name)
+        except TimeoutError:
+            log.warning("worker %s: last snapshots not written in %g s, leaving without", self.name, END_S)
         await self._snapshots.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
         try:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from agents.engines.embedded import EmbeddedEngine
 from agents.room import make_agents
 from cities.pack import load_city
+from cluster.child import Child
 from streams.cluster import Cluster, read_cluster
 from streams.digest import run_digest
 from streams.kafka import new_producer
@@ -75,25 +73,21 @@ class WorkerProcess:
         agents: str = "all",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.settings, self.name, self.port, self.agents = settings, name, port, agents
-        self._environment = dict(environment or {})
         self.log = settings.parent / f"{settings.stem}-{name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        words = [f"{key}={value}" for key, value in (environment or {}).items()]
+        command = [
+            *("env", *words, sys.executable, "-m", "controlroom", "worker", "--cluster", str(settings)),
+            *("--name", name, "--port", str(port), "--agents", agents),
+        ]
+        self._process = Child(f"worker {name}", command, self.log)
 
     def start(self) -> None:
-        command = [
-            sys.executable, "-m", "controlroom", "worker", "--cluster", str(self.settings),
-            "--name", self.name, "--port", str(self.port), "--agents", self.agents,
-        ]  # fmt: skip
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=os.environ | self._environment
-            )
+        self._process.start()
 
     @property
     def child(self) -> psutil.Process | None:
         """The process that does the work."""
-        if self._process is None:
+        if not self._process.is_running:
             return None
         try:
             found = psutil.Process(self._process.pid).children()
@@ -109,10 +103,8 @@ class WorkerProcess:
 
     def kill_all(self) -> None:
         """Kill -9 both."""
-        if self._process is not None:
+        if self._process.is_running:
             self._process.kill()
-            self._process.wait()
-            self._process = None
 
     def suspend(self) -> int | None:
         """SIGSTOP the child; its number."""
@@ -123,18 +115,11 @@ class WorkerProcess:
         return child.pid
 
     def stop(self) -> int:
-        """SIGTERM; the exit status."""
-        if self._process is None:
-            return 0
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            return self._process.wait(30)
-        finally:
-            self.kill_all()
+        """SIGTERM; the exit status, -9 where that had to be helped on."""
+        return self._process.stop(30.0)
 
     def wait(self, within_s: float) -> int:
         """The exit status of a worker that ends by itself."""
-        assert self._process is not None
         return self._process.wait(within_s)
 
     def text(self) -> str:
