@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import signal
 import sys
@@ -15,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
+
+from cluster.commands import add_commands, speed_of
 
 if TYPE_CHECKING:
     from agents.engines.embedded import EmbeddedEngine
@@ -145,8 +146,6 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--city", default="ghent", help="a bundled city or a folder (default: ghent)")
     doctor.add_argument("--port", type=int, default=5006)
 
-    from cluster.commands import add_commands
-
     add_commands(commands, _command)
     page = _command(commands, "dashboard", _dashboard, "the page of a region that workers run",
                     "twinroom dashboard --cluster cluster.toml --region ghent")  # fmt: skip
@@ -177,7 +176,7 @@ def _command(
 
 
 def _play_options(command: argparse.ArgumentParser, speed: str) -> None:
-    command.add_argument("--speed", type=_speed, default=speed,
+    command.add_argument("--speed", type=speed_of, default=speed,
                          help=f"times real time, or max (default: {speed})")  # fmt: skip
     command.add_argument("--from", dest="first", metavar="T", help="start at, HH:MM local or ISO 8601")
     command.add_argument("--to", dest="last", metavar="T", help="end before, HH:MM local or ISO 8601")
@@ -610,15 +609,6 @@ class _Progress:
 
 
 _progress = _Progress()
-
-
-def _speed(text: str) -> float:
-    if text == "max":
-        return math.inf
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a number above 0, or max")
-    return value
 
 
 def _duration(text: str) -> float:

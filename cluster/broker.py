@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from cluster import child
 from cluster.acls import Acl, create_acls, scram_arguments
 from cluster.certificates import Certificates
-from cluster.child import Child
+from cluster.child import Child, Server
 from streams.cluster import ClusterError
 
 HERE = Path(__file__).resolve().parent
@@ -173,7 +173,7 @@ def properties_text(properties: Mapping[str, str]) -> str:
     return "".join(lines)
 
 
-class Broker:
+class Broker(Server):
     """A broker as a child of this process; its store outlives both.
 
     Its methods block: a coroutine calls them with `asyncio.to_thread`. As a context manager it is started and
@@ -244,19 +244,6 @@ class Broker:
             self.child.stop()
             raise
 
-    def stop(self) -> None:
-        """Stop in order; nothing if it does not run."""
-        self.child.stop()
-
-    def kill(self) -> None:
-        """Kill -9."""
-        self.child.kill()
-
-    def restart(self, within_s: float = READY_WITHIN_S) -> None:
-        """Stop if it runs, and start on the same store and ports."""
-        self.stop()
-        self.start(within_s)
-
     def grant(self, acls: Iterable[Acl]) -> None:
         """Add rules to a running broker with security."""
         asyncio.run(self._grant(tuple(acls)))
@@ -264,13 +251,6 @@ class Broker:
     def create_topics(self, topics: Iterable[NewTopic]) -> None:
         """Make topics; one that is there already stays as it is. ClusterError if the broker refuses one."""
         asyncio.run(self._create_topics(list(topics)))
-
-    def __enter__(self) -> Broker:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     @property
     def _properties_file(self) -> Path:

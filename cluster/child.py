@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Self
 
 from streams.cluster import ClusterError
 
@@ -178,6 +179,36 @@ class Child:
     def _stop_at_exit(self) -> None:
         if self._owner == os.getpid():  # a fork of this process inherits the list, not the children
             self.stop()
+
+
+class Server:
+    """What runs one child that others are served by; as a context manager it is started and stopped."""
+
+    child: Child
+
+    def start(self) -> None:
+        """Start, and return when it serves."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop in order; nothing if it does not run."""
+        self.child.stop()
+
+    def kill(self) -> None:
+        """Kill -9."""
+        self.child.kill()
+
+    def restart(self) -> None:
+        """Stop if it runs, and start on what it kept and the same ports."""
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 _running: weakref.WeakSet[Child] = weakref.WeakSet()

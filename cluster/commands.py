@@ -36,7 +36,7 @@ def add_commands(commands: Any, new: NewCommand) -> None:
     _cluster_option(feed)
     feed.add_argument("--region", required=True, help="one of those in cluster.toml")
     feed.add_argument("--recording", type=Path, help="another recording than the city's own")
-    feed.add_argument("--speed", type=_speed, default="20", help="times real time, or max (default: 20)")
+    feed.add_argument("--speed", type=speed_of, default="20", help="times real time, or max (default: 20)")
     feed.add_argument("--batch", type=int, default=500, help="readings in a message; changes no result")
 
     inner = commands.add_parser("cluster", help="the cluster's topics, state and results").add_subparsers(
@@ -57,7 +57,8 @@ def _cluster_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cluster", type=Path, required=True, metavar="F", help="cluster.toml")
 
 
-def _speed(text: str) -> float:
+def speed_of(text: str) -> float:
+    """Speed of a replay from its option: a number above 0, or max."""
     value = math.inf if text == "max" else float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"got {text}, expected a number above 0, or max")

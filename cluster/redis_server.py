@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from cluster import child
 from cluster.certificates import Certificates
-from cluster.child import Child
+from cluster.child import Child, Server
 from streams.cluster import ClusterError
 
 ADMIN = "admin"
@@ -119,7 +119,7 @@ def _quoted(path: Path) -> str:
     return f'"{text}"'
 
 
-class RedisServer:
+class RedisServer(Server):
     """A Redis as a child of this process; its append-only file outlives both.
 
     Its methods block: a coroutine calls them with `asyncio.to_thread`. As a context manager it is started and
@@ -174,26 +174,6 @@ class RedisServer:
         except BaseException:
             self.child.stop()
             raise
-
-    def stop(self) -> None:
-        """Stop in order; nothing if it does not run."""
-        self.child.stop()
-
-    def kill(self) -> None:
-        """Kill -9."""
-        self.child.kill()
-
-    def restart(self, within_s: float = READY_WITHIN_S) -> None:
-        """Stop if it runs, and start on the same file and port."""
-        self.stop()
-        self.start(within_s)
-
-    def __enter__(self) -> RedisServer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _answers(self) -> bool:
         try:

@@ -281,7 +281,15 @@ class RegionTask:
 
     def _process(self, chunk: list[Incoming]) -> int:
         """Take in messages until the turn is over; how many."""
-        until = time.monotonic() + TURN_S
+        engine, metrics, region = self.engine, self._around.metrics, self._around.region
+        assert engine is not None
+        rows, letters = engine.rows, engine.dead_letters
+        done = self._process_until(chunk, time.monotonic() + TURN_S)
+        metrics.rows.labels(region).inc(engine.rows - rows)
+        metrics.dead_letters.labels(region).inc(engine.dead_letters - letters)
+        return done
+
+    def _process_until(self, chunk: list[Incoming], until: float) -> int:
         for done, incoming in enumerate(chunk):
             if time.monotonic() > until:
                 return done
@@ -298,7 +306,7 @@ class RegionTask:
         engine, around = self.engine, self._around
         assert engine is not None
         place = incoming.topic, incoming.offset
-        rows, steps, letters = engine.rows, engine.steps, engine.dead_letters
+        steps = engine.steps
         started = time.perf_counter()
         try:
             message = read_message(incoming.value, incoming.headers)
@@ -327,8 +335,6 @@ class RegionTask:
             self._readings += [(output, output_record(output, around.region)) for output in told]
         metrics = around.metrics
         metrics.messages.labels(around.region, incoming.topic.value).inc()
-        metrics.rows.labels(around.region).inc(engine.rows - rows)
-        metrics.dead_letters.labels(around.region).inc(engine.dead_letters - letters)
         if engine.steps > steps:
             each_s = (time.perf_counter() - started) / (engine.steps - steps)
             metrics.step_s.labels(around.group).observe(each_s)
