@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WARM_UP_MS = 30 * 60_000  # fusion's longest window of readings
 REFUSED = 2  # exit status when the input or the machine stands in the way
 CLOSED_PIPE = 141  # as of a program that SIGPIPE ends
+DISTRIBUTED = ("aiokafka", "faust", "prometheus_client", "pyarrow", "redis", "uvloop")  # of the extra
 VALIDATED = {
     "air": "streets of SRM1 (.csv) or cases of SRM2 (.json)",
     "noise": "cases of emission and propagation (.json)",
@@ -54,6 +55,11 @@ def _main(arguments: Sequence[str] | None) -> int:
 
     try:
         status: int = options.command(options)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in DISTRIBUTED:
+            raise
+        print(f"twinroom: {error.name} is not installed: pip install -e '.[distributed]'", file=sys.stderr)
+        return REFUSED
     except (CityError, ClusterError, RecordingError, StoreError, OptionError) as error:
         print(f"twinroom: {error}", file=sys.stderr)
         return REFUSED

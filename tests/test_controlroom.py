@@ -73,3 +73,11 @@ def test_where_there_is_no_terminal_long_work_is_told_twice_a_minute(
         "noise transfers: 60%",
         "noise transfers: done",
     ]
+
+
+def test_a_command_of_the_cluster_names_the_extra_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert controlroom.main(["worker", "--cluster", str(tmp_path / "cluster.toml")]) == 2
+    assert "uvloop is not installed: pip install -e '.[distributed]'" in capsys.readouterr().err
